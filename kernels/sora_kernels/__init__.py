@@ -1,0 +1,30 @@
+"""The operators where a video network spends its time: a public operator, its plain reference, its backends.
+
+Every operator takes float32, bfloat16 or float16, computes in float32 where it matters, casts once at the end
+and works under autograd. `NAME_ref` is the formula in plain PyTorch, in whatever precision it is given.
+"""
+
+from sora_kernels.attention import attention, attention_ref
+from sora_kernels.dispatch import BackendError
+from sora_kernels.gated_residual import gated_residual, gated_residual_ref
+from sora_kernels.layer_norm_modulate import layer_norm_modulate, layer_norm_modulate_ref
+from sora_kernels.qk_norm_rope_attention import qk_norm_rope_attention, qk_norm_rope_attention_ref
+from sora_kernels.rms_norm import rms_norm, rms_norm_ref
+from sora_kernels.rope import rope, rope_ref, rope_table
+
+__all__ = [
+    "BackendError",
+    "attention",
+    "attention_ref",
+    "gated_residual",
+    "gated_residual_ref",
+    "layer_norm_modulate",
+    "layer_norm_modulate_ref",
+    "qk_norm_rope_attention",
+    "qk_norm_rope_attention_ref",
+    "rms_norm",
+    "rms_norm_ref",
+    "rope",
+    "rope_ref",
+    "rope_table",
+]

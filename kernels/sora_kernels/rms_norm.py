@@ -1,0 +1,45 @@
+"""Root-mean-square norm over the last axis."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sora_kernels.dispatch import Backend, dispatch
+from sora_kernels.precision import by_blocks, records_gradient, widen
+from sora_kernels.shapes import check_width
+
+
+def rms_norm(x: Tensor, weight: Tensor | None = None, eps: float = 1e-6, *, backend: str = "auto") -> Tensor:
+    """`x / sqrt(mean(x^2) + eps) * weight`, over the last axis.
+
+    x (..., d); weight (d,) in any floating dtype, or None. Returns x's shape and dtype.
+    Source: Zhang and Sennrich, Root Mean Square Layer Normalization (2019), equation 4.
+    Raises ValueError for a weight of another width.
+    """
+    check_width("rms_norm", "weight", weight, x)
+    return dispatch("rms_norm", BACKENDS, backend, x, weight, eps)
+
+
+def rms_norm_ref(x: Tensor, weight: Tensor | None = None, eps: float = 1e-6) -> Tensor:
+    """`rms_norm` in plain PyTorch, in the precision of x."""
+    y = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+    return y if weight is None else (y * weight).to(x.dtype)
+
+
+def normalise(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    """The formula on x as it is, without the cast at the end."""
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    y = x * torch.rsqrt(norm.square() / x.shape[-1] + eps)
+    if weight is None:
+        return y
+    return y * weight if records_gradient(y, weight) else y.mul_(weight)
+
+
+def _torch(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    if weight is None:
+        return by_blocks(lambda rows: normalise(rows, None, eps), x)
+    return by_blocks(lambda rows, scale: normalise(rows, scale, eps), x, widen(weight).expand(1, -1))
+
+
+BACKENDS = (Backend("torch", _torch), Backend("reference", rms_norm_ref))

@@ -1,0 +1,66 @@
+"""Commands that are named but not made yet: each shows its help and says plainly that it is not there."""
+
+from dataclasses import dataclass
+
+import typer
+
+from sora_cli.errors import SoraError
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A command to come: its name, its arguments as the help shows them, what it will do."""
+
+    name: str
+    usage: str
+    about: str
+
+
+COMMANDS = (
+    Later("img2vid", "IMAGE [PROMPT] [--last IMAGE]", "Bring a picture to life"),
+    Later(
+        "extend",
+        "CLIP [PROMPT] [--forward|--backward|--both] [--seconds S]",
+        "Continue a clip, at either end",
+    ),
+    Later("loop", "CLIP [PROMPT] [--seconds S]", "Make a clip flow back into its beginning"),
+    Later(
+        "interpolate",
+        "A B [PROMPT] [--prompt-b TEXT] [--seconds S] [--mode bridge|blend]",
+        "Join two clips",
+    ),
+    Later("fill", "CLIP [PROMPT] (--frames A-B | --mask IMAGE)", "Draw a gap of a clip anew"),
+    Later("edit", "CLIP PROMPT [--strength X] [--mask IMAGE]", "Change a clip by words"),
+    Later("upscale", "CLIP --size WxH [--strength X]", "Enlarge a clip and add detail"),
+    Later("reconstruct", "CLIP", "Encode and decode a clip, and measure the loss"),
+    Later("batch", "JOBS.jsonl", "Run many jobs from a file"),
+    Later("resume", "[JOB | --list]", "Finish a job that was stopped"),
+)
+
+MODEL_COMMANDS = (
+    Later("pull", "HUB-ID", "Download a model"),
+    Later("verify", "NAME", "Compare a model's files with their digests"),
+    Later("rm", "NAME", "Remove a model"),
+    Later("default", "NAME", "Choose the model that commands use"),
+)
+
+ANYTHING = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+
+def register(app: typer.Typer, commands: tuple[Later, ...]) -> None:
+    """Adds `commands` to `app`."""
+    for command in commands:
+        app.command(
+            command.name,
+            help=f"{command.about} (not in this version yet)",
+            options_metavar=command.usage,
+            context_settings=ANYTHING,
+        )(_refuse)
+
+
+def _refuse(context: typer.Context) -> None:
+    raise SoraError(
+        "not_available",
+        context.command_path,
+        "it is not in this version; sora --help marks the commands that are to come",
+    )

@@ -1,0 +1,98 @@
+"""Latents to frames as a stream: tiles in space, one latent frame after another in time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from sora_cli.engine.canvas import Canvas
+from sora_cli.model.vae.patch import HALO, SPACE, PatchVAE
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A rectangle of latents to decode, and the rectangle around it that reaches into its pixels."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    outer_top: int
+    outer_bottom: int
+    outer_left: int
+    outer_right: int
+
+
+def tiles(rows: int, columns: int, side: int, halo: int = HALO) -> tuple[Tile, ...]:
+    """Tiles of at most `side` x `side` latents that cover the grid once, each with its halo, cut at the borders.
+
+    Raises ValueError unless side is at least 1.
+    """
+    if side < 1:
+        raise ValueError(f"tiles of {side} latents: at least 1")
+    return tuple(
+        Tile(
+            top,
+            bottom := min(top + side, rows),
+            left,
+            right := min(left + side, columns),
+            max(top - halo, 0),
+            min(bottom + halo, rows),
+            max(left - halo, 0),
+            min(right + halo, columns),
+        )
+        for top in range(0, rows, side)
+        for left in range(0, columns, side)
+    )
+
+
+def decode_tile(vae: PatchVAE, latent: Tensor, before: Tensor, tile: Tile) -> Tensor:
+    """The pixels of one tile, (b, 3, 4, H, W), as they are in the whole picture: the halo is decoded and dropped.
+
+    Latents are (b, c, h, w). Beyond the picture's border the decoder sees the same zeros as without tiles.
+    """
+    outer = (..., slice(tile.outer_top, tile.outer_bottom), slice(tile.outer_left, tile.outer_right))
+    pixels = vae.decode_step(latent[outer], before[outer])
+    top, left = (tile.top - tile.outer_top) * SPACE, (tile.left - tile.outer_left) * SPACE
+    height, width = (tile.bottom - tile.top) * SPACE, (tile.right - tile.left) * SPACE
+    return pixels[..., top : top + height, left : left + width]
+
+
+@torch.no_grad()
+def decode_groups(vae: PatchVAE, latents: Tensor, side: int) -> Iterator[Tensor]:
+    """Decode latents (1, c, t, h, w) one latent frame at a time: (n, 3, H, W) in [-1, 1], n = 1 first, then 4.
+
+    `latents` may be a memory-mapped file: a frame is read when its turn comes, together with the one before it.
+    """
+    plan = tiles(latents.shape[3], latents.shape[4], side)
+    dtype, device = vae.inward.weight.dtype, vae.inward.weight.device
+    before = latents[:, :, 0].to(device, dtype)
+    for index in range(latents.shape[2]):
+        latent = latents[:, :, index].to(device, dtype)
+        frames = torch.empty(4, 3, latent.shape[-2] * SPACE, latent.shape[-1] * SPACE)
+        for tile in plan:
+            pixels = decode_tile(vae, latent, before, tile)[0].clamp(-1, 1)
+            region = (
+                ...,
+                slice(tile.top * SPACE, tile.bottom * SPACE),
+                slice(tile.left * SPACE, tile.right * SPACE),
+            )
+            frames[region] = rearrange(pixels, "c T h w -> T c h w").float().cpu()
+        yield frames[-1:] if index == 0 else frames
+        before = latent
+
+
+def frames_of(vae: PatchVAE, latents: Tensor, canvas: Canvas, side: int) -> Iterator[np.ndarray]:
+    """The frames of the job, exactly as many and as large as asked: uint8 (H, W, 3) RGB, one at a time."""
+    top, left = canvas.margins
+    count = 0
+    for group in decode_groups(vae, latents, side):
+        picture = group[:, :, top : top + canvas.height, left : left + canvas.width]
+        for frame in ((picture + 1) * 127.5).round().to(torch.uint8):
+            if count == canvas.frames:
+                return
+            count += 1
+            yield rearrange(frame, "c h w -> h w c").contiguous().numpy()

@@ -1,0 +1,217 @@
+"""The path from words to latents: text, the draft, and the levels that refine it."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sora_cli.engine.canvas import Canvas, Grid, Level
+from sora_cli.engine.decode import decode_groups
+from sora_cli.engine.denoiser import (
+    Denoiser,
+    Known,
+    Window,
+    blend_weights,
+    from_network,
+    guided,
+    pinned,
+    windowed,
+    windows,
+)
+from sora_cli.engine.networks import load_text_encoder
+from sora_cli.engine.reel import Span, spans
+from sora_cli.engine.sample import Step, normal_draws, sample
+from sora_cli.engine.schedule import Rows, flow_schedule, noised
+from sora_cli.engine.solvers import SOLVERS, rows_for
+from sora_cli.model.dit import STILL_RATE, DiT, locate, seconds_of
+from sora_cli.model.vae.patch import SPACE, TIME, PatchVAE
+from sora_weights.spec import FlowSpec, Model
+
+Text = tuple[Tensor, Tensor]  # features (1, m, e), real tokens (1, m)
+OnStep = Callable[[int, Step], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioning:
+    """What the words say: the prompt, and what guidance leads away from."""
+
+    prompt: Text
+    negative: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One level of the picture in the making: its size, its noise schedule, how far guidance goes."""
+
+    level: Level
+    rows: Rows
+    guidance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """Everything that denoising needs and that no level changes."""
+
+    network: DiT
+    words: Conditioning
+    canvas: Canvas
+    fps: float
+    flow: FlowSpec
+    generator: torch.Generator
+
+    @property
+    def rate(self) -> float:
+        """Latent frames a second, as the network is told."""
+        return self.fps / self.canvas.grid.time if self.canvas.latent_frames > 1 else STILL_RATE
+
+
+def encode_words(model: Model, prompt: str, negative: str, cache: Path) -> Conditioning:
+    """Encode both texts, or read them from `cache`, where they are kept by model and prompt."""
+    name = hashlib.sha256(f"{model.digest()}\0{prompt}\0{negative}".encode()).hexdigest()
+    kept = cache / "text" / f"{name}.safetensors"
+    with suppress(Exception):  # a cache that can't be read is made again
+        tensors = load_file(kept)
+        return Conditioning(
+            (tensors["prompt"], tensors["prompt_seen"]), (tensors["negative"], tensors["negative_seen"])
+        )
+    encoder = load_text_encoder(model.part("text"), model.folder / "tokenizer.json", model.specs.text)
+    features, seen = encoder([prompt, negative])
+    words = Conditioning((features[:1], seen[:1]), (features[1:], seen[1:]))
+    with suppress(OSError):  # nor is one that can't be written needed
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        _write_whole(kept, words)
+    return words
+
+
+def _write_whole(path: Path, words: Conditioning) -> None:
+    part = path.with_suffix(".part")
+    tensors = {"prompt": words.prompt[0], "prompt_seen": words.prompt[1]}
+    tensors |= {"negative": words.negative[0], "negative_seen": words.negative[1]}
+    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, part)
+    part.replace(path)
+
+
+def stages(canvas: Canvas, flow: FlowSpec, steps: int, guidance: float) -> tuple[Stage, ...]:
+    """The draft in `steps` steps with guidance, then each larger level in a few steps without."""
+    draft = Stage(canvas.levels[0], flow_schedule(steps, shift=flow.shift, scale=1.0), guidance)
+    refine = flow_schedule(flow.refine_steps, start=flow.refine_from, scale=1.0)
+    return (draft, *(Stage(level, refine, 1.0) for level in canvas.levels[1:]))
+
+
+def plan_windows(level: Level, frames: int, grid: Grid, flow: FlowSpec) -> tuple[Window, ...]:
+    """Windows in space over one span of `frames` latent frames; a level that fits in one window has one."""
+    rows, columns = level.latents(grid)
+    patch = grid.patch // grid.space
+    reach = flow.reach if columns >= rows else flow.reach[::-1]
+    return windows((frames, rows, columns), (frames, *reach), (0, *flow.overlap), (1, patch, patch))
+
+
+@torch.no_grad()
+def denoise_level(
+    sampler: Sampler, stage: Stage, latents: Tensor, start: Tensor | None, on_step: OnStep
+) -> None:
+    """Fill `latents` (1, c, t, h, w), window after window in time; each window knows the end of the one before.
+
+    `start` holds the clean latents to refine, or is None for pure noise. `on_step` gets the steps done so far.
+    """
+    flow = sampler.flow
+    for index, span in enumerate(spans(latents.shape[2], flow.window, flow.context)):
+        tell = partial(_tell, on_step, index * len(stage.rows))
+        made = _denoise_span(sampler, stage, latents, start, span, tell)
+        latents[:, :, span.start + span.known : span.stop] = made[:, :, span.known :].cpu()
+
+
+def _tell(on_step: OnStep, before: int, step: Step) -> None:
+    on_step(before + step.done, step)
+
+
+def _denoise_span(
+    sampler: Sampler,
+    stage: Stage,
+    latents: Tensor,
+    start: Tensor | None,
+    span: Span,
+    on_step: Callable[[Step], None],
+) -> Tensor:
+    """Denoise latent frames span.start .. span.stop; returns them all, known ones included."""
+    device = sampler.network.spread.device
+    shape = (1, latents.shape[1], span.stop - span.start, *latents.shape[3:])
+    fresh = torch.randn((*shape[:2], span.new, *shape[3:]), generator=sampler.generator)
+    noise = torch.cat([torch.zeros(*shape[:2], span.known, *shape[3:]), fresh], 2).to(device)
+    x = (
+        noise
+        if start is None
+        else noised(start[:, :, span.start : span.stop].to(device), noise, stage.rows[0])
+    )
+    denoiser = _denoiser(sampler, stage, _known(latents, span, device), span)
+    draw = normal_draws(sampler.generator, x)
+    solver = SOLVERS[sampler.flow.solver]
+    return sample(denoiser, rows_for(solver, stage.rows), x, solver, draw, on_step)
+
+
+def _known(latents: Tensor, span: Span, device: torch.device) -> Known | None:
+    if not span.known:
+        return None
+    past = latents[:, :, span.start : span.stop].clone().to(device)
+    mask = torch.zeros(1, 1, span.stop - span.start, *latents.shape[3:], device=device)
+    mask[:, :, : span.known] = 1.0
+    return Known(past, mask, "native")
+
+
+def _denoiser(sampler: Sampler, stage: Stage, known: Known | None, span: Span) -> Denoiser:
+    """The network with its words and positions, guided, in windows, with what is known kept."""
+    frames = span.stop - span.start
+
+    def within(window: Window) -> Denoiser:
+        part = known.crop(window) if known else None
+        cond = from_network(_network(sampler, stage.level, window, span, sampler.words.prompt), "x0", part)
+        uncond = from_network(
+            _network(sampler, stage.level, window, span, sampler.words.negative), "x0", part
+        )
+        return guided(cond, uncond, stage.guidance)
+
+    parts = plan_windows(stage.level, frames, sampler.canvas.grid, sampler.flow)
+    inner = within(parts[0]) if len(parts) == 1 else windowed(within, parts, blend_weights(parts))
+    return pinned(inner, known)
+
+
+def _network(
+    sampler: Sampler, level: Level, window: Window, span: Span, text: Text
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The network for one window, knowing where in picture and time it lies."""
+    rows, columns = level.latents(sampler.canvas.grid)
+    top, left = window.h.start or 0, window.w.start or 0
+    count = len(range(*window.t.indices(span.stop - span.start)))
+    seconds = seconds_of(min(span.start, 1), count, sampler.fps, TIME)  # as in training: from 0, or from mid-stream
+    grid = (len(range(*window.h.indices(rows))), len(range(*window.w.indices(columns))))
+    place = locate(
+        seconds, sampler.rate, (level.height, level.width), (top * SPACE, left * SPACE), grid, SPACE
+    )
+    device = sampler.network.spread.device
+    features, seen, place = text[0].to(device), text[1].to(device), place.to(device)
+    return lambda x, timesteps: sampler.network(x, timesteps, features, seen, place)
+
+
+@torch.no_grad()
+def enlarge(vae: PatchVAE, latents: Tensor, level: Level, target: Tensor, side: int) -> None:
+    """Decode latents, enlarge the frames (bicubic) to `level` and encode them into `target`, a latent frame at a time."""
+    device = vae.mean.device
+    for index, group in enumerate(decode_groups(vae, latents, side)):
+        frames = F.interpolate(group.to(device), (level.height, level.width), mode="bicubic", antialias=True)
+        if index == 0:
+            frames = frames.expand(TIME, -1, -1, -1)
+        target[:, :, index] = vae.encode_group(rearrange(frames, "T c h w -> 1 c T h w"))[:, :, 0].cpu()
+
+
+def previews(vae: PatchVAE, x0: Tensor) -> Iterator[Tensor]:
+    """The frames that the middle of x0 (1, c, t, h, w) decodes to, (n, 3, H, W) in [-1, 1]."""
+    middle = x0.shape[2] // 2
+    return decode_groups(vae, x0[:, :, middle : middle + 1], max(x0.shape[3:]))

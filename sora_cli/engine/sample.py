@@ -1,0 +1,64 @@
+"""The only denoising loop."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from sora_cli.engine.denoiser import Denoiser
+from sora_cli.engine.schedule import Rows
+from sora_cli.engine.solvers import Draw, Solver, State
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """A completed step: `done` rows so far, the latents x after it, the x0 predicted in it, the new state.
+
+    (x, state, done) and the generator's state behind `draw` are all that a checkpoint needs.
+    """
+
+    done: int
+    x: Tensor
+    x0: Tensor
+    state: State
+
+
+def sample(
+    denoise: Denoiser,
+    rows: Rows,
+    x: Tensor,
+    solver: Solver,
+    draw: Draw,
+    on_step: Callable[[Step], None],
+    state: State | None = None,
+    start: int = 0,
+) -> Tensor:
+    """Denoises x (b, c, t, h, w) through rows[start:], telling `on_step` of each.
+
+    Given a Step's x, state and done (as `start`), it goes on from there to the same latents, bit for bit.
+    """
+    state = state or State()
+    for done, row in enumerate(rows[start:], start + 1):
+        x0 = denoise(x, row)
+        state, x = solver(state, row, x, x0, draw)
+        on_step(Step(done, x, x0, state))
+    return x
+
+
+def normal_draws(
+    generator: torch.Generator, x: Tensor, layout: str = "b c t h w", dtype: torch.dtype = torch.float32
+) -> Draw:
+    """Standard normal noise like x (b, c, t, h, w), drawn on the CPU in a reference's axis order and dtype.
+
+    CogVideoX's pipeline holds its latents as "b t c h w"; the same seed gives its noise only in that order.
+    """
+    sizes = dict(zip("bcthw", x.shape, strict=True))
+    shape = [sizes[axis] for axis in layout.split()]
+
+    def draw() -> Tensor:
+        noise = torch.randn(shape, generator=generator, dtype=dtype)
+        return rearrange(noise, f"{layout} -> b c t h w").to(x)
+
+    return draw

@@ -1,0 +1,149 @@
+"""What this machine can run, found by trying it."""
+
+import os
+import platform
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sora_cli import __version__, settings
+
+if TYPE_CHECKING:
+    import torch
+
+FAST_FLAGS: Mapping[str, frozenset[str]] = {
+    "bfloat16": frozenset({"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16", "svebf16"}),
+    "float16": frozenset({"avx512_fp16", "amx_fp16", "asimdhp", "fphp"}),
+}
+
+ENCODERS: Mapping[str, str] = {
+    ".mp4 .mov": "libx264",
+    ".webm": "libvpx-vp9",
+    ".mkv": "ffv1",
+    ".gif": "gif",
+    ".png": "png",
+    ".jpg": "mjpeg",
+    ".webp": "libwebp",
+}
+
+
+def facts() -> dict[str, Any]:
+    """Everything that `sora doctor` tells, as plain JSON values; sizes in bytes."""
+    import torch
+
+    from sora_weights import registry
+
+    return {
+        "sora": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "torch": torch.__version__,
+        "cpu_count": usable_cpus(),
+        "memory_free_bytes": free_memory(),
+        "disk_free_bytes": shutil.disk_usage(".").free,
+        "devices": devices(),
+        "encoders": encoders(),
+        "models": [model.name for model in registry.list_models()],
+        "broken_models": [str(error) for error in registry.broken_models()],
+        "folders": {name: str(path) for name, path in settings.folders().items()},
+        "settings": [str(path) for path in settings.files() if path.exists()],
+    }
+
+
+def usable_cpus() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_memory() -> int | None:
+    """Bytes that can still be taken, within a container's limit; None where the system doesn't tell."""
+    available = re.search(r"MemAvailable:\s+(\d+) kB", _text("/proc/meminfo"))
+    limit, used = _text("/sys/fs/cgroup/memory.max").strip(), _text("/sys/fs/cgroup/memory.current").strip()
+    amounts = [int(available[1]) * 1024] if available else []
+    if limit.isdigit() and used.isdigit():
+        amounts.append(max(0, int(limit) - int(used)))
+    return min(amounts, default=None)
+
+
+def cpu_flags() -> frozenset[str]:
+    """The processor's feature flags as Linux names them; empty elsewhere."""
+    lines = re.findall(r"^(?:flags|Features)\s*:\s*(.*)$", _text("/proc/cpuinfo"), re.MULTILINE)
+    return frozenset(lines[0].split()) if lines else frozenset()
+
+
+def devices() -> list[dict[str, Any]]:
+    """Each device that torch can use, with what each dtype does there.
+
+    A dtype "works" when a small product and a convolution come out right, and is "fast" when the
+    processor has instructions for it (on a GPU: when it works).
+    """
+    import torch
+
+    found = [_device("cpu", platform.processor() or platform.machine(), free_memory())]
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        free, _ = torch.cuda.mem_get_info(index)
+        found.append(_device(f"cuda:{index}", torch.cuda.get_device_name(index), free))
+    if torch.backends.mps.is_available():
+        found.append(_device("mps", "Apple GPU", None))
+    return found
+
+
+def _device(name: str, model: str, free: int | None) -> dict[str, Any]:
+    import torch
+
+    dtypes = {
+        str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.bfloat16, torch.float16)
+    }
+    support = {label: _support(name, label, dtype) for label, dtype in dtypes.items()}
+    return {"name": name, "model": model, "memory_free_bytes": free, "dtypes": support}
+
+
+def _support(device: str, label: str, dtype: "torch.dtype") -> dict[str, bool]:
+    works = _computes(device, dtype)
+    native = device != "cpu" or label not in FAST_FLAGS or bool(FAST_FLAGS[label] & cpu_flags())
+    return {"works": works, "fast": works and native}
+
+
+def _computes(device: str, dtype: "torch.dtype") -> bool:
+    """Whether a matrix product and a convolution of ones come out right."""
+    import torch
+
+    try:
+        ones = torch.ones(1, 16, 16, 16, device=device, dtype=dtype)
+        kernel = torch.ones(16, 16, 1, 1, device=device, dtype=dtype)
+        product = ones @ ones
+        convolved = torch.nn.functional.conv2d(ones, kernel)
+        return bool((product == 16).all()) and bool((convolved == 16).all())
+    except (RuntimeError, TypeError):
+        return False
+
+
+def encoders() -> dict[str, bool]:
+    """Which kinds of output PyAV can write here, by ending."""
+    import av
+
+    def there(name: str) -> bool:
+        try:
+            av.Codec(name, "w")
+        except ValueError:
+            return False
+        return True
+
+    return {endings: there(name) for endings, name in ENCODERS.items()}
+
+
+def size_text(size: int | None) -> str:
+    """Bytes for people: 3.2 GiB."""
+    if size is None:
+        return "unknown"
+    power = min(3, max(0, (size.bit_length() - 1) // 10))
+    return f"{size / 1024**power:.4g} {('B', 'KiB', 'MiB', 'GiB')[power]}"
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""

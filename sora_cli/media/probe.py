@@ -1,0 +1,326 @@
+"""What a video or picture file holds, exactly: sizes, frames, rate, colours, sound and our metadata."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from itertools import accumulate, count, takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+from sora_cli.errors import SoraError
+from sora_cli.media.formats import numbered
+from sora_cli.media.metadata import comment_tag, parse, picture_comment
+from sora_cli.media.source import is_picture, is_sequence, open_clip, open_picture, open_regular
+
+if TYPE_CHECKING:
+    from av import VideoFrame, VideoStream
+    from av.container import InputContainer
+    from PIL import Image
+
+Kind = Literal["video", "image", "animation", "sequence"]
+
+_MAX_PIXELS = 1 << 28
+_ANIMATED = ("GIF", "WEBP", "PNG")  # the second picture of a phone's JPEG is no second frame
+_MILLISECOND = Fraction(1, 1000)
+_CENTISECOND = Fraction(1, 100)
+_NTSC = Fraction(1000, 1001)
+# The names of ITU-T H.273's numbers, as FFmpeg spells them.
+_MATRICES = {
+    0: "gbr",
+    1: "bt709",
+    4: "fcc",
+    5: "bt470bg",
+    6: "smpte170m",
+    7: "smpte240m",
+    8: "ycgco",
+    9: "bt2020nc",
+}
+_PRIMARIES = {1: "bt709", 4: "bt470m", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "film", 9: "bt2020"}
+_PRIMARIES |= {10: "smpte428", 11: "smpte431", 12: "smpte432", 22: "ebu3213"}
+_TRANSFERS = {
+    1: "bt709",
+    4: "gamma22",
+    5: "gamma28",
+    6: "smpte170m",
+    7: "smpte240m",
+    8: "linear",
+    11: "iec61966-2-4",
+}
+_TRANSFERS |= {13: "iec61966-2-1", 14: "bt2020-10", 15: "bt2020-12", 16: "smpte2084", 18: "arib-std-b67"}
+_RANGES = {1: "limited", 2: "full"}
+# Bits of a channel in Pillow's modes; 8 in all others.
+_DEPTHS = {"1": 1, "I;16": 16, "I": 32, "F": 32}
+
+
+@dataclass(frozen=True, slots=True)
+class Colour:
+    """A stream's colour tags by FFmpeg's names; None where the file doesn't say."""
+
+    matrix: str | None = None
+    primaries: str | None = None
+    transfer: str | None = None
+    range: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """One audio stream; `sample_rate` in Hz, `seconds` where the file says."""
+
+    codec: str
+    channels: int
+    sample_rate: int
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One file; sizes in pixels, `width` and `height` as shown, after `rotation` (degrees clockwise).
+
+    `pixel_aspect` is width over height of a pixel as shown; `fps` is exact, the mean where `variable_rate`.
+    """
+
+    path: str
+    kind: Kind
+    container: str
+    codec: str
+    pixel_format: str
+    width: int
+    height: int
+    coded_width: int
+    coded_height: int
+    rotation: int
+    pixel_aspect: Fraction
+    frames: int
+    fps: Fraction | None
+    variable_rate: bool
+    seconds: float | None
+    colour: Colour
+    bit_depth: int
+    has_alpha: bool
+    interlaced: bool
+    audio: tuple[Audio, ...]
+    metadata: dict[str, Any] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON values; fractions as text, such as "30000/1001"."""
+        rate = None if self.fps is None else str(self.fps)
+        return asdict(self) | {
+            "fps": rate,
+            "pixel_aspect": str(self.pixel_aspect),
+            "audio": [*map(asdict, self.audio)],
+        }
+
+
+def probe(path: str | Path) -> Probe:
+    """Reads the file, or the numbered sequence if `path` is a pattern such as `frames/%04d.png`.
+
+    Raises SoraError: missing_input, and bad_input for what is no readable video or picture.
+    """
+    if is_sequence(path):
+        return _probe_sequence(Path(path))
+    with open_regular(path) as file:
+        return _probe_picture(file, path) if is_picture(file) else _probe_clip(file, path)
+
+
+def _probe_sequence(pattern: Path) -> Probe:
+    """The first picture of a sequence, with the number of files that follow each other from 0."""
+    first = probe(numbered(pattern, 0))
+    files = sum(1 for _ in takewhile(Path.is_file, (numbered(pattern, index) for index in count())))
+    return replace(first, path=str(pattern), kind="sequence", frames=files)
+
+
+def _probe_picture(file: BinaryIO, path: str | Path) -> Probe:
+    with open_picture(file) as image:
+        form = (image.format or "").lower()
+        frames = getattr(image, "n_frames", 1) if image.format in _ANIMATED else 1
+        mode = image.mode
+        has_alpha = image.has_transparency_data
+        delays = _delays(image, frames) if frames > 1 else []
+        image.load()
+        comment = picture_comment(image)
+        turned = _exif_rotation(image)
+        coded = image.size
+    width, height = coded[::-1] if turned in (90, 270) else coded
+    ends = list(accumulate(delays))
+    total = ends[-1] * _MILLISECOND if delays else None
+    fps = frames / total if total else None
+    tick = _CENTISECOND if form == "gif" else _MILLISECOND
+    return Probe(
+        path=str(path),
+        kind="animation" if frames > 1 else "image",
+        container=form,
+        codec=form,
+        pixel_format=mode.lower(),
+        width=width,
+        height=height,
+        coded_width=coded[0],
+        coded_height=coded[1],
+        rotation=turned,
+        pixel_aspect=Fraction(1),
+        frames=frames,
+        fps=fps,
+        variable_rate=fps is not None and not _is_constant([0, *ends[:-1]], _MILLISECOND, fps, tick),
+        seconds=None if total is None else float(total),
+        colour=Colour(),
+        bit_depth=_DEPTHS.get(mode, 8),
+        has_alpha=has_alpha,
+        interlaced=False,
+        audio=(),
+        metadata=parse(comment, path),
+    )
+
+
+def _delays(image: "Image.Image", frames: int) -> list[int]:
+    """How long each frame of an animation is shown, in milliseconds."""
+    delays = []
+    for index in range(frames):
+        image.seek(index)
+        image.load()
+        delays.append(round(image.info.get("duration", 0)))
+    image.seek(0)
+    return delays
+
+
+def _exif_rotation(image: "Image.Image") -> int:
+    """How far EXIF says to turn a picture clockwise; EXIF 2.3, tag 0x0112."""
+    return {3: 180, 4: 180, 5: 90, 6: 90, 7: 270, 8: 270}.get(image.getexif().get(0x0112, 1), 0)
+
+
+def _probe_clip(file: BinaryIO, path: str | Path) -> Probe:
+    with open_clip(file) as container:
+        stream = _video_stream(container, path)
+        frame, times, frames = _read_through(container, stream)
+        if frame is None:
+            raise SoraError("bad_input", f"{path}: has no frame that can be decoded", "give a whole video")
+        return _describe(container, stream, frame, times, frames, path)
+
+
+def _video_stream(container: "InputContainer", path: str | Path) -> "VideoStream":
+    """The first moving picture, cover art aside. Raises SoraError bad_input where there is none."""
+    from av.stream import Disposition
+
+    moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not moving:
+        what = "holds sound only" if container.streams.audio else "holds no video"
+        raise SoraError("bad_input", f"{path}: {what}", "give a video or a picture")
+    context = moving[0].codec_context
+    if not 0 < context.width * context.height <= _MAX_PIXELS:
+        size = f"{context.width}x{context.height}"
+        raise SoraError(
+            "bad_input", f"{path}: its frames claim to be {size}", "give a video of a sensible size"
+        )
+    return moving[0]
+
+
+def _read_through(
+    container: "InputContainer", stream: "VideoStream"
+) -> "tuple[VideoFrame | None, list[int], int]":
+    """The first decoded frame, the frames' timestamps in ticks, sorted, and how many there are.
+
+    Packets are counted: one is one frame, but for VP8, whose hidden frames have packets of their own.
+    """
+    first: VideoFrame | None = None
+    times: list[int | None] = []
+    decode_all = stream.codec.name == "vp8"
+    for packet in container.demux(stream):
+        if packet.size and not packet.is_discard and not decode_all:
+            times.append(packet.pts if packet.pts is not None else packet.dts)
+        if first is None or decode_all:
+            for frame in packet.decode():
+                first = first or frame
+                if decode_all:
+                    times.append(frame.pts)
+    return first, sorted(time for time in times if time is not None), len(times)
+
+
+def _describe(
+    container: "InputContainer",
+    stream: "VideoStream",
+    frame: "VideoFrame",
+    times: Sequence[int],
+    frames: int,
+    path: str | Path,
+) -> Probe:
+    rotation = round(-frame.rotation) % 360
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    size = frame.width, frame.height
+    turned = rotation in (90, 270)
+    fps, variable = _rate(stream, times, frames)
+    return Probe(
+        path=str(path),
+        kind="video",
+        container=container.format.name,
+        codec=stream.codec.canonical_name,
+        pixel_format=frame.format.name,
+        width=size[turned],
+        height=size[not turned],
+        coded_width=frame.width,
+        coded_height=frame.height,
+        rotation=rotation,
+        pixel_aspect=1 / aspect if turned else aspect,
+        frames=frames,
+        fps=fps,
+        variable_rate=variable,
+        seconds=None if fps is None else float(frames / fps),
+        colour=_colour(frame),
+        bit_depth=frame.format.components[0].bits,
+        has_alpha=_has_alpha(stream, frame),
+        interlaced=bool(frame.interlaced_frame),
+        audio=tuple(_audio(container)),
+        metadata=parse(comment_tag(container.metadata), path),
+    )
+
+
+def _rate(stream: "VideoStream", times: Sequence[int], frames: int) -> tuple[Fraction | None, bool]:
+    """Frames per second, and whether it varies; the mean over the timestamps if it does."""
+    stated = stream.average_rate
+    if len(times) < 2 or len(times) < frames or stream.time_base is None:
+        return stated and exact_rate(stated), False
+    if stated and _is_constant(times, stream.time_base, rate := exact_rate(stated), stream.time_base):
+        return rate, False
+    span = (times[-1] - times[0]) * stream.time_base
+    mean = (frames - 1) / span if span else stated
+    return mean and mean.limit_denominator(100_000), True
+
+
+def exact_rate(rate: Fraction) -> Fraction:
+    """`rate`, or the NTSC rate (n x 1000/1001) that it is an approximation of.
+
+    Matroska stores a frame's length in whole nanoseconds, and FFmpeg makes 60000/1001 into 19001/317 of it.
+    """
+    ntsc = round(rate / _NTSC) * _NTSC
+    near = abs(rate / ntsc - 1) < Fraction(1, 1_000_000) if ntsc else False
+    return ntsc if near and rate.denominator > 1 else rate
+
+
+def _is_constant(times: Sequence[int], unit: Fraction, fps: Fraction, tick: Fraction) -> bool:
+    """Whether times, in `unit` seconds, are those of a constant rate on a clock of `tick` seconds."""
+    allowed = float(tick * fps) + 1e-6
+    step = float(unit * fps)
+    return all(abs((time - times[0]) * step - index) <= allowed for index, time in enumerate(times))
+
+
+def _colour(frame: "VideoFrame") -> Colour:
+    return Colour(
+        matrix=_MATRICES.get(int(frame.colorspace)),
+        primaries=_PRIMARIES.get(int(frame.color_primaries)),
+        transfer=_TRANSFERS.get(int(frame.color_trc)),
+        range=_RANGES.get(int(frame.color_range)),
+    )
+
+
+def _has_alpha(stream: "VideoStream", frame: "VideoFrame") -> bool:
+    """WebM keeps alpha in a second layer, which shows in a tag and not in the pixel format."""
+    if stream.metadata.get("alpha_mode", stream.metadata.get("ALPHA_MODE")) == "1":
+        return True
+    return any(component.is_alpha for component in frame.format.components)
+
+
+def _audio(container: "InputContainer") -> Iterator[Audio]:
+    for stream in container.streams.audio:
+        seconds = None
+        if stream.duration is not None and stream.time_base is not None:
+            seconds = float(stream.duration * stream.time_base)
+        elif container.duration is not None:
+            seconds = container.duration / 1_000_000
+        yield Audio(stream.codec.canonical_name, stream.channels, stream.rate, seconds)

@@ -1,0 +1,1 @@
+"""Network definitions: tensors in, tensors out; no file access, no devices chosen."""

@@ -1,0 +1,279 @@
+"""diorama's diffusion transformer over latent spacetime patches.
+
+One timestep per latent frame (so known frames are simply frames at timestep 0), text as extra keys and values, rotary
+positions in pixels and seconds, a convolutional stem and head per frame around the transformer, and a copy of the
+nearest known frame beside every frame, so that carrying content over time is easy.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import Tensor, nn
+
+from sora_cli.model.layers import FrameConv, FrameResidual, Projector, RMSNorm, masked, sinusoid
+from sora_kernels import gated_residual, layer_norm_modulate, qk_norm_rope_attention, rope_table
+from sora_weights.spec import DiTSpec
+
+KNOWN = 0.25  # frames at most this noisy are worth copying from
+ROTARY_THETA = 100.0
+UNITS = 8.0  # rotary positions across a square picture, whatever its pixels
+RATE = 6.0  # rotary positions in a second
+STILL_RATE = 6.0  # latent frames a second that a single picture is said to have
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the latents of a batch lie: seconds (b, t); rows (b, h) and columns (b, w) as fractions of the picture,
+    at the latents' centres; the whole picture's height and width in pixels, (b,) each; latent frames a second (b,)."""
+
+    seconds: Tensor
+    rows: Tensor
+    columns: Tensor
+    height: Tensor
+    width: Tensor
+    rate: Tensor
+
+    def to(self, device: torch.device | str) -> "Place":
+        """The same on another device."""
+        return Place(*(getattr(self, name).to(device) for name in self.__slots__))
+
+
+def locate(
+    seconds: Tensor,
+    rate: float,
+    picture: tuple[int, int],
+    corner: tuple[int, int],
+    grid: tuple[int, int],
+    space: int,
+) -> Place:
+    """The place of one grid of latents: seconds (t,), latent frames a second, the whole picture (height, width) and
+    the grid's corner (top, left) in pixels, rows and columns of latents, and the pixels along a latent."""
+    (height, width), (top, left), (rows, columns) = picture, corner, grid
+    return Place(
+        seconds=seconds[None],
+        rows=((torch.arange(rows) + 0.5) * space + top)[None] / height,
+        columns=((torch.arange(columns) + 0.5) * space + left)[None] / width,
+        height=torch.tensor([float(height)]),
+        width=torch.tensor([float(width)]),
+        rate=torch.tensor([rate]),
+    )
+
+
+def seconds_of(first: int, count: int, fps: float, frames: int) -> Tensor:
+    """The middle of latent frames first .. first + count - 1 in seconds: 0 holds frame 0, k holds `frames` more."""
+    index = torch.arange(first, first + count)
+    return torch.where(index == 0, 0.0, frames * index - (frames - 1) / 2) / fps
+
+
+def _patch_centres(values: Tensor, patch: int) -> Tensor:  # (b, n * patch) -> (b, n)
+    return rearrange(values, "b (n p) -> b n p", p=patch).mean(-1)
+
+
+def nearest_known(x: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+    """For each frame of x (b, c, t, h, w) the nearest frame whose timestep (b, t) is at most `KNOWN`.
+
+    Returns that frame (zeros if there is none) and a nearness in [0, 1], (b, t): 0 for none, 1 for the frame itself.
+    """
+    frames = torch.arange(x.shape[2], device=x.device)
+    apart = (frames[:, None] - frames[None]).abs().float() + 1e4 * (timesteps[:, None, :] > KNOWN)
+    distance, index = apart.min(-1)  # (b, t) each
+    found = distance < 1e4
+    copies = torch.stack([sample[:, picks] for sample, picks in zip(x, index, strict=True)])
+    nearness = torch.where(found, torch.exp(-distance / 4), 0.0)
+    return copies * rearrange(found, "b t -> b 1 t 1 1").to(x.dtype), nearness
+
+
+class Block(nn.Module):
+    """Self-attention that also sees the text, a mix with the frames before and after, and an MLP, all modulated."""
+
+    def __init__(self, spec: DiTSpec) -> None:
+        super().__init__()
+        self.heads = spec.heads
+        self.qkv = nn.Linear(spec.width, 3 * spec.width)
+        self.text_kv = nn.Linear(spec.width, 2 * spec.width)
+        self.q_norm = nn.Parameter(torch.ones(spec.width // spec.heads))
+        self.k_norm = nn.Parameter(torch.ones(spec.width // spec.heads))
+        self.text_k_norm = RMSNorm(spec.width // spec.heads)
+        self.out = nn.Linear(spec.width, spec.width)
+        self.before = nn.Parameter(torch.zeros(spec.width))
+        self.after = nn.Parameter(torch.zeros(spec.width))
+        self.up = nn.Linear(spec.width, 4 * spec.width)
+        self.down = nn.Linear(4 * spec.width, spec.width)
+        self.table = nn.Parameter(torch.zeros(6, spec.width))
+
+    def _attend(self, x: Tensor, text: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+        q, k, v = rearrange(
+            self.qkv(x), "b n (three heads d) -> three b heads n d", three=3, heads=self.heads
+        )
+        text_k, text_v = rearrange(
+            self.text_kv(text), "b m (two heads d) -> two b heads m d", two=2, heads=self.heads
+        )
+        q_norm, k_norm = self.q_norm.to(q.dtype), self.k_norm.to(q.dtype)
+        y = qk_norm_rope_attention(q, k, v, q_norm, k_norm, *rotary, self.text_k_norm(text_k), text_v, mask)
+        return self.out(rearrange(y, "b heads n d -> b n (heads d)"))
+
+    def _neighbours(self, x: Tensor, frames: int, mask: Tensor | None) -> Tensor:
+        """What the same place holds one frame earlier and later, each by a learned share."""
+        if frames == 1:
+            return x
+        real = x if mask is None else x * mask[:, : x.shape[1], None].to(x.dtype)
+        grid = rearrange(real, "b (t n) d -> b t n d", t=frames)
+        earlier = F.pad(grid[:, :-1], (0, 0, 0, 0, 1, 0)) * self.before.to(x.dtype)
+        later = F.pad(grid[:, 1:], (0, 0, 0, 0, 0, 1)) * self.after.to(x.dtype)
+        return rearrange(grid + earlier + later, "b t n d -> b (t n) d")
+
+    def forward(
+        self,
+        x: Tensor,
+        text: Tensor,
+        time: Tensor,
+        frames: int,
+        rotary: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+    ) -> Tensor:
+        """x (b, t·h·w, d), text (b, m, d), time (b, t, 6, d), mask (b, t·h·w + m) or None -> x."""
+        tokens = x.shape[1] // frames
+        parts = (time + self.table.to(time.dtype)).unbind(2)
+        shift, scale, gate, shift2, scale2, gate2 = (
+            repeat(part, "b t d -> b (t n) d", n=tokens).to(x.dtype) for part in parts
+        )
+        x = self._neighbours(x, frames, mask)
+        x = gated_residual(x, self._attend(layer_norm_modulate(x, shift, scale), text, rotary, mask), gate)
+        y = self.down(F.gelu(self.up(layer_norm_modulate(x, shift2, scale2)), approximate="tanh"))
+        return gated_residual(x, y, gate2)
+
+
+class DiT(nn.Module):
+    """The denoiser: noisy latents, a timestep per latent frame and text give the clean latents."""
+
+    spread: Tensor
+
+    def __init__(self, spec: DiTSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        patch, width, conv = spec.patch, spec.width, spec.conv_width
+        self.register_buffer("spread", torch.ones(spec.channels))  # standard deviation of each latent channel
+        self.stem = FrameConv(2 * spec.channels + 1, conv)
+        self.stem_block = FrameResidual(conv)
+        self.patchify = nn.Linear(conv * patch * patch, width)
+        self.place = nn.Linear(16, width)
+        self.time = Projector(256, width)
+        self.shape = Projector(4, width)
+        self.time_block = nn.Linear(width, 6 * width)
+        self.text_in = Projector(spec.text_width, width)
+        self.text_pad = nn.Parameter(torch.randn(spec.text_tokens, width) * 0.02)
+        self.pooled = nn.Linear(width, width)
+        self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.depth))
+        self.last_time = nn.Linear(width, 2 * width)
+        self.unpatchify = nn.Linear(width, conv * patch * patch)
+        self.join = FrameConv(2 * conv, conv)
+        self.head_block = FrameResidual(conv)
+        self.head = FrameConv(conv, spec.channels, zero=True)
+        for layer in (self.time_block, self.last_time):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        with torch.no_grad():  # gates start half open: a network this small should not begin as the identity
+            self.time_block.bias.view(6, width)[2].fill_(0.5)
+            self.time_block.bias.view(6, width)[5].fill_(0.5)
+
+    def _rotary(self, place: Place, patch: int) -> tuple[Tensor, Tensor]:
+        side = (place.height * place.width).sqrt()[:, None]
+        rows = _patch_centres(place.rows, patch) * place.height[:, None] / side * UNITS
+        columns = _patch_centres(place.columns, patch) * place.width[:, None] / side * UNITS
+        b, t, h, w = len(rows), place.seconds.shape[1], rows.shape[1], columns.shape[1]
+        axes = (
+            repeat(place.seconds * RATE, "b t -> b t h w", h=h, w=w),
+            repeat(rows, "b h -> b t h w", t=t, w=w),
+            repeat(columns, "b w -> b t h w", t=t, h=h),
+        )
+        positions = rearrange(torch.stack(axes, -1), "b t h w axes -> b (t h w) axes", b=b)
+        head = self.spec.width // self.spec.heads
+        temporal = head // 4 // 2 * 2
+        spatial = (head - temporal) // 2
+        return rope_table(positions, (temporal, spatial, spatial), ROTARY_THETA)
+
+    def _absolute(self, place: Place, patch: int) -> Tensor:  # -> (b, h·w, 16)
+        waves = torch.tensor([0.5, 1.0, 2.0, 4.0], device=place.rows.device) * torch.pi
+        rows = _patch_centres(place.rows, patch)[..., None] * waves
+        columns = _patch_centres(place.columns, patch)[..., None] * waves
+        h, w = rows.shape[1], columns.shape[1]
+        rows = repeat(torch.cat([rows.cos(), rows.sin()], -1), "b h f -> b h w f", w=w)
+        columns = repeat(torch.cat([columns.cos(), columns.sin()], -1), "b w f -> b h w f", h=h)
+        return rearrange(torch.cat([rows, columns], -1), "b h w f -> b (h w) f")
+
+    def _read(self, text: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Text (b, m, e) with real tokens where `seen` (b, m): tokens for attention and their mean."""
+        tokens = torch.where(
+            seen[..., None], self.text_in(text), self.text_pad.to(text.dtype)[: text.shape[1]]
+        )
+        share = seen.to(tokens.dtype) / seen.sum(1, keepdim=True).clamp(min=1)
+        return tokens, self.pooled((tokens * share[..., None]).sum(1))
+
+    def _condition(self, timesteps: Tensor, place: Place, pooled: Tensor) -> Tensor:  # -> (b, t, d)
+        side = (place.height * place.width).sqrt()
+        images = torch.full_like(side, float(place.seconds.shape[1] == 1))
+        facts = torch.stack(
+            [(side / 128).log2(), (place.width / place.height).log2(), (place.rate / 6).log2(), images], -1
+        )
+        shape = self.shape(facts.to(pooled.dtype))
+        return self.time(sinusoid(timesteps * 1000, 256).to(pooled.dtype)) + (shape + pooled)[:, None]
+
+    def forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        text: Tensor,
+        seen: Tensor,
+        place: Place,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Predict clean latents from x = (1 - t) clean + t noise.
+
+        x (b, c, t, h, w) with h and w multiples of the patch; timesteps (b, t) in [0, 1]; text (b, m, e) with
+        `seen` (b, m) true at real tokens; mask (b, t, h, w), true inside each sample of a padded batch. Input and
+        output are scaled so that the network's own input and target have unit variance (Karras et al. 2022, section
+        5, for the flow-matching process).
+        """
+        patch = self.spec.patch
+        t, h, w = x.shape[2:]
+        level = rearrange(timesteps, "b t -> b 1 t 1 1").float()
+        spread = rearrange(self.spread, "c -> 1 c 1 1 1")
+        total = ((spread * (1 - level)) ** 2 + level**2).sqrt()
+        copies, nearness = nearest_known(x / spread, timesteps)
+        nearness = repeat(nearness, "b t -> b 1 t h w", h=h, w=w)
+        inputs = torch.cat([x / total, copies, nearness], 1)
+        dtype = self.patchify.weight.dtype
+        stem = self.stem_block(self.stem(inputs.to(dtype), mask), mask)
+
+        tokens = self.patchify(rearrange(stem, "b c t (h p) (w q) -> b (t h w) (c p q)", p=patch, q=patch))
+        tokens = tokens + repeat(
+            self.place(self._absolute(place, patch).to(dtype)), "b n d -> b (t n) d", t=t
+        )
+        words, pooled = self._read(text.to(dtype), seen)
+        condition = F.silu(self._condition(timesteps, place, pooled))
+        time = rearrange(self.time_block(condition), "b t (six d) -> b t six d", six=6)
+        rotary, keys = self._rotary(place, patch), self._keys(mask, words.shape[1])
+        for block in self.blocks:
+            tokens = block(tokens, words, time, t, rotary, keys)
+
+        shift, scale = repeat(
+            self.last_time(condition), "b t (two d) -> two b (t n) d", two=2, n=tokens.shape[1] // t
+        )
+        tokens = self.unpatchify(layer_norm_modulate(tokens, shift.to(dtype), scale.to(dtype)))
+        deep = rearrange(
+            tokens, "b (t h w) (c p q) -> b c t (h p) (w q)", t=t, h=h // patch, p=patch, q=patch
+        )
+        y = self.head_block(self.join(torch.cat([stem, deep], 1), mask), mask)
+        detail = self.head(F.silu(y), mask).float()
+        clean = x * (spread**2 * (1 - level) / total**2) + detail * (spread * level / total)
+        return masked(clean, mask)
+
+    def _keys(self, mask: Tensor | None, words: int) -> Tensor | None:
+        """Which keys of the attention are real: the patches of a padded batch, then all text tokens."""
+        if mask is None:
+            return None
+        patch = self.spec.patch
+        tokens = rearrange(mask[:, :, ::patch, ::patch], "b t h w -> b (t h w)")
+        return torch.cat([tokens, tokens.new_ones(len(mask), words)], 1)

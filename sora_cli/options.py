@@ -1,0 +1,250 @@
+"""The options that commands share, each declared once.
+
+An option's value comes from the command line, its `SORA_*` variable or the settings files, in that order.
+"""
+
+from dataclasses import fields
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+from typer.core import TyperCommand
+
+from sora_cli import settings
+from sora_cli.console import Console
+from sora_cli.request import (
+    DEVICES,
+    DTYPES,
+    MAX_FRAMES,
+    MAX_SEED,
+    MAX_STEPS,
+    Wishes,
+    one_of,
+    parse_fps,
+    parse_guidance,
+    parse_memory,
+    parse_seconds,
+    whole_number,
+    words,
+)
+
+MAX_COUNT = 1000
+RIVALS = {"seconds": "frames", "frames": "seconds"}
+HELP_FLAGS = ("-h", "--help")
+
+PromptArg = Annotated[
+    str | None, typer.Argument(parser=words("prompt"), metavar="PROMPT", help="What to draw.")
+]
+
+ModelOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        envvar="SORA_MODEL",
+        metavar="NAME|FOLDER|HUB-ID",
+        parser=words("--model"),
+        help="The weights to use. [default: diorama]",
+    ),
+]
+SizeOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--size",
+        envvar="SORA_SIZE",
+        metavar="WxH|720p|16:9",
+        parser=words("--size"),
+        help="Pixels, lines, or an aspect ratio. [default: the model's]",
+    ),
+]
+SecondsOpt = Annotated[
+    Fraction | None,
+    typer.Option(
+        "--seconds", envvar="SORA_SECONDS", metavar="S", parser=parse_seconds, help="How long. [default: 2]"
+    ),
+]
+FramesOpt = Annotated[
+    int | None,
+    typer.Option(
+        "--frames",
+        envvar="SORA_FRAMES",
+        metavar="N",
+        parser=whole_number("--frames", 1, MAX_FRAMES, 48),
+        help="How many frames, instead of --seconds.",
+    ),
+]
+FpsOpt = Annotated[
+    Fraction | None,
+    typer.Option(
+        "--fps",
+        envvar="SORA_FPS",
+        metavar="RATE",
+        parser=parse_fps,
+        help="Frames per second: 24, 29.97, 30000/1001. [default: 24]",
+    ),
+]
+StepsOpt = Annotated[
+    int | None,
+    typer.Option(
+        "--steps",
+        envvar="SORA_STEPS",
+        metavar="N",
+        parser=whole_number("--steps", 1, MAX_STEPS, 20),
+        help="Denoising steps: more is slower and finer. [default: the model's]",
+    ),
+]
+GuidanceOpt = Annotated[
+    float | None,
+    typer.Option(
+        "--guidance",
+        envvar="SORA_GUIDANCE",
+        metavar="X",
+        parser=parse_guidance,
+        help="How strictly the prompt is followed. [default: the model's]",
+    ),
+]
+NegativeOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--negative",
+        envvar="SORA_NEGATIVE",
+        metavar="TEXT",
+        parser=words("--negative"),
+        help="What not to draw.",
+    ),
+]
+SeedOpt = Annotated[
+    int | None,
+    typer.Option(
+        "--seed",
+        envvar="SORA_SEED",
+        metavar="N",
+        parser=whole_number("--seed", 0, MAX_SEED, 0),
+        help="The same seed gives the same frames. [default: a fresh one, which is reported]",
+    ),
+]
+CountOpt = Annotated[
+    int | None,
+    typer.Option(
+        "--count",
+        envvar="SORA_COUNT",
+        metavar="N",
+        parser=whole_number("--count", 1, MAX_COUNT, 4),
+        help="How many, with seeds S, S+1 ... and names with -0, -1 ... [default: 1]",
+    ),
+]
+OutputOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="PATH",
+        help="A .mp4 .mov .webm .mkv .gif .webp .png .jpg file, frames/%04d.png, or a folder/. "
+        "[default: a fresh name here]",
+    ),
+]
+ForceOpt = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
+DeviceOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        envvar="SORA_DEVICE",
+        metavar="|".join(DEVICES),
+        parser=one_of("--device", DEVICES),
+        help="Where to compute. [default: auto]",
+    ),
+]
+DtypeOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        envvar="SORA_DTYPE",
+        metavar="|".join(DTYPES),
+        parser=one_of("--dtype", DTYPES),
+        help="The precision to compute in. [default: auto]",
+    ),
+]
+MemoryOpt = Annotated[
+    int | None,
+    typer.Option(
+        "--memory",
+        envvar="SORA_MEMORY",
+        metavar="SIZE",
+        parser=parse_memory,
+        help="The memory to stay within: 4G, 512MB. It never changes the picture.",
+    ),
+]
+DraftOpt = Annotated[bool, typer.Option("--draft", help="A quick small version first (not in this version).")]
+FromOpt = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        metavar="FILE",
+        help="Make FILE again from its metadata; options beside it change what they name.",
+    ),
+]
+DryRunOpt = Annotated[bool, typer.Option("--dry-run", help="Check everything, tell the plan, make nothing.")]
+NoMetadataOpt = Annotated[bool, typer.Option("--no-metadata", help="Leave the request out of the file.")]
+PreviewOpt = Annotated[
+    Path | None, typer.Option("--preview-file", metavar="PNG", help="Keep a picture of the work so far here.")
+]
+JsonOpt = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+JsonStreamOpt = Annotated[bool, typer.Option("--json-stream", help="JSON events on stdout, the result last.")]
+QuietOpt = Annotated[bool, typer.Option("--quiet", "-q", envvar="SORA_QUIET", help="No progress, no notes.")]
+DebugOpt = Annotated[bool, typer.Option("--debug", help="Show where an error came from.")]
+
+
+class ConfiguredCommand(TyperCommand):
+    """A command whose options default to the settings files."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Reads the settings, except for a help page; raises `bad_settings`."""
+        if not set(HELP_FLAGS) & set(args):
+            extra.setdefault("default_map", settings.load())
+        return super().make_context(info_name, args, parent, **extra)
+
+
+def console_of(context: typer.Context) -> Console:
+    """The console of this run, as quiet as the options say."""
+    console = cast(Console, context.obj)
+    console.quiet = console.quiet or bool(context.params.get("quiet"))
+    return console
+
+
+def wishes_of(context: typer.Context) -> Wishes:
+    """All that was named for the request, wherever it was named.
+
+    Of --seconds and --frames the one from the stronger source counts.
+    """
+    named = {name: value for name in _NAMES if (value := context.params.get(name)) is not None}
+    for name, rival in RIVALS.items():
+        if name in named and rival in named and _rank(context, name) > _rank(context, rival):
+            del named[name]
+    return Wishes(**named)
+
+
+def replay_wishes_of(context: typer.Context) -> Wishes:
+    """What may change a request that is replayed: the command line, and this machine's device and memory."""
+    wishes = wishes_of(context)
+    kept = {
+        name: getattr(wishes, name)
+        for name in _NAMES
+        if name in ("device", "memory") or is_named(context, name)
+    }
+    return Wishes(**kept)
+
+
+def is_named(context: typer.Context, name: str) -> bool:
+    """Whether the option `name` stands on the command line itself."""
+    return _rank(context, name) == 0
+
+
+_NAMES = tuple(field.name for field in fields(Wishes))
+_SOURCES = ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP")
+
+
+def _rank(context: typer.Context, name: str) -> int:
+    """How strong the source of an option's value is; 0 is the command line."""
+    source = context.get_parameter_source(name)
+    return _SOURCES.index(source.name) if source is not None and source.name in _SOURCES else len(_SOURCES)

@@ -1,0 +1,63 @@
+"""Decoding: tiles, streams and crops give the pixels that decoding whole gives."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sora_cli.engine.canvas import Grid, lay_out
+from sora_cli.engine.decode import decode_groups, frames_of, tiles
+from sora_cli.model.vae.patch import PatchVAE
+from sora_weights.spec import PatchVAESpec
+
+GRID = Grid(space=8, patch=16, time=4)
+
+
+@pytest.fixture(scope="module")
+def vae() -> PatchVAE:
+    """A small autoencoder with every weight awake, zero-initialised ones too."""
+    torch.manual_seed(0)
+    network = PatchVAE(PatchVAESpec(channels=6, width=16, depth=2, tail_width=8, tail_depth=1))
+    for tensor in (*network.parameters(), *network.buffers()):
+        tensor.data.copy_(torch.randn_like(tensor) * 0.1 + 0.05)
+    return network.eval()
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 4), st.integers(1, 24), st.integers(0, 2**31))
+def test_tiled_decode_equals_whole_decode(vae, rows: int, columns: int, frames: int, side: int, seed: int):
+    latents = torch.randn(1, 6, frames, rows, columns, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        whole = vae.decode(latents)[0].clamp(-1, 1)
+    tiled = torch.cat(list(decode_groups(vae, latents, side))).transpose(0, 1)
+    assert whole.shape == tiled.shape == (3, 4 * frames - 3, rows * 8, columns * 8)
+    assert (whole - tiled).abs().max() < 1e-4
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 300))
+def test_tiles_cover_the_grid_once(rows: int, columns: int, side: int):
+    covered = np.zeros((rows, columns), dtype=int)
+    for tile in tiles(rows, columns, side):
+        covered[tile.top : tile.bottom, tile.left : tile.right] += 1
+        assert 0 <= tile.outer_top <= tile.top < tile.bottom <= tile.outer_bottom <= rows
+        assert 0 <= tile.outer_left <= tile.left < tile.right <= tile.outer_right <= columns
+    assert (covered == 1).all()
+
+
+@pytest.mark.parametrize(("width", "height", "frames"), [(250, 142, 1), (17, 33, 2), (64, 48, 9), (40, 100, 8)])
+def test_frames_are_exactly_as_many_and_as_large_as_asked(vae, width: int, height: int, frames: int):
+    canvas = lay_out(width, height, frames, GRID, 10**9)
+    latents = torch.randn(1, 6, canvas.latent_frames, *canvas.levels[-1].latents(GRID))
+    made = list(frames_of(vae, latents, canvas, 4))
+    assert len(made) == frames
+    assert {(frame.shape, frame.dtype.name) for frame in made} == {((height, width, 3), "uint8")}
+
+
+def test_padding_is_cut_from_both_sides(vae):
+    canvas = lay_out(20, 16, 1, GRID, 10**9)
+    latents = torch.randn(1, 6, 1, 2, 4)
+    with torch.no_grad():
+        whole = (vae.decode(latents)[0, :, 0].clamp(-1, 1) + 1) * 127.5
+    (frame,) = frames_of(vae, latents, canvas, 8)
+    expected = whole[:, :, 6:26].permute(1, 2, 0).round()
+    assert np.abs(frame.astype(float) - expected.numpy()).max() <= 1

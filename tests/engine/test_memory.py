@@ -1,0 +1,34 @@
+"""The memory plan: refuses what cannot work, chooses tiles and nothing else."""
+
+import pytest
+from sora_cli.engine.canvas import Canvas, Grid, lay_out
+from sora_cli.engine.memory import MB, plan_memory
+from sora_cli.errors import SoraError
+
+GRID = Grid(space=8, patch=16, time=4)
+
+
+def canvas(width: int, height: int, frames: int) -> Canvas:
+    return lay_out(width, height, frames, GRID, 160 * 96)
+
+
+def test_memory_does_not_grow_with_length():
+    short = plan_memory(canvas(1920, 1080, 240), 13, (24, 40), None)
+    long = plan_memory(canvas(1920, 1080, 1440), 13, (24, 40), None)
+    assert short.peak == long.peak
+    assert long.disk > 5 * short.disk
+
+
+def test_less_memory_means_smaller_tiles():
+    roomy = plan_memory(canvas(1920, 1080, 48), 13, (24, 40), 64 * 1024 * MB)
+    tight = plan_memory(canvas(1920, 1080, 48), 13, (24, 40), roomy.peak - 1)
+    assert tight.tile_side < roomy.tile_side
+    assert tight.peak <= roomy.peak - 1
+
+
+def test_too_little_memory_is_refused_with_the_least_that_works():
+    with pytest.raises(SoraError) as caught:
+        plan_memory(canvas(1920, 1080, 48), 13, (24, 40), 10 * MB)
+    assert caught.value.code == "memory_too_small"
+    least = int(caught.value.hint.split("MB")[0].split()[-1])
+    assert plan_memory(canvas(1920, 1080, 48), 13, (24, 40), least * MB).peak <= least * MB

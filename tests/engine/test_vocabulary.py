@@ -1,0 +1,27 @@
+"""Words that a model was never taught are named; their forms, and little words, are not."""
+
+import pytest
+from sora_cli.engine.vocabulary import unknown_words
+
+KNOWN = frozenset({"cat", "sunset", "jumping", "moving", "puppy", "butterfly", "standing"})
+
+
+@pytest.mark.parametrize(
+    ("prompt", "unknown"),
+    [
+        ("a cat at sunset", ()),
+        ("Cats jump at the sunset", ()),
+        ("the cat jumped, and it moves", ()),
+        ("a quokka at sunset with a zeppelin", ("quokka", "zeppelin")),
+        ("quokka quokka QUOKKA", ("quokka",)),
+        ("a ca", ("ca",)),
+        ("猫 at sunset", ("猫",)),
+        ("3 cats, 2 cats!", ()),
+    ],
+)
+def test_unknown_words_are_named_once(prompt: str, unknown: tuple[str, ...]):
+    assert unknown_words(prompt, KNOWN) == unknown
+
+
+def test_a_model_without_a_vocabulary_knows_every_word():
+    assert unknown_words("a quokka", None) == ()

@@ -1,0 +1,96 @@
+"""diorama's denoiser: padding changes nothing, known frames are copied from, positions are global."""
+
+import pytest
+import torch
+from sora_cli.model.dit import DiT, Place, locate, nearest_known, seconds_of
+from sora_weights.spec import DiTSpec
+
+SPEC = DiTSpec(
+    channels=4, patch=2, width=32, depth=2, heads=2, conv_width=8, text_width=6, text_tokens=5
+)
+
+
+@pytest.fixture(scope="module")
+def network() -> DiT:
+    """A small network with every weight awake."""
+    torch.manual_seed(0)
+    made = DiT(SPEC)
+    for tensor in made.parameters():
+        tensor.data.add_(torch.randn_like(tensor) * 0.05)
+    return made.eval().requires_grad_(False)
+
+
+def place(frames: int, rows: int, columns: int, height: int = 96, width: int = 160) -> Place:
+    return locate(seconds_of(0, frames, 24.0, 4), 6.0, (height, width), (0, 0), (rows, columns), 8)
+
+
+def text(batch: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(batch, 5, 6), torch.ones(batch, 5, dtype=torch.bool)
+
+
+def test_padded_sample_gives_what_it_gives_alone(network):
+    x, (words, seen) = torch.randn(1, 4, 3, 6, 8), text()
+    times, where = torch.full((1, 3), 0.6), place(3, 6, 8)
+    alone = network(x, times, words, seen, where)
+    padded = torch.zeros(1, 4, 4, 10, 12)
+    padded[:, :, :3, :6, :8] = x
+    mask = torch.zeros(1, 4, 10, 12, dtype=torch.bool)
+    mask[:, :3, :6, :8] = True
+    wide = Place(
+        seconds=torch.cat([where.seconds, where.seconds[:, -1:]], 1),
+        rows=torch.cat([where.rows, where.rows[:, -1:].expand(1, 4)], 1),
+        columns=torch.cat([where.columns, where.columns[:, -1:].expand(1, 4)], 1),
+        height=where.height,
+        width=where.width,
+        rate=where.rate,
+    )
+    # The padding's timestep is pure noise, so that it is no known frame to copy from.
+    both = network(padded, torch.tensor([[0.6, 0.6, 0.6, 1.0]]), words, seen, wide, mask)
+    assert torch.allclose(both[:, :, :3, :6, :8], alone, atol=1e-4)
+    assert both[:, :, 3:].abs().max() == 0
+    assert both[:, :, :, 6:].abs().max() == 0
+
+
+def test_at_timestep_zero_the_latents_come_back(network):
+    x, (words, seen) = torch.randn(1, 4, 2, 4, 4), text()
+    clean = network(x, torch.zeros(1, 2), words, seen, place(2, 4, 4))
+    assert torch.allclose(clean, x, atol=1e-5)
+
+
+def test_words_that_are_not_real_do_not_matter(network):
+    x, (words, _) = torch.randn(1, 4, 1, 4, 4), text()
+    seen = torch.tensor([[True, True, False, False, False]])
+    other = words.clone()
+    other[:, 2:] = 99.0
+    arguments = (x, torch.full((1, 1), 0.5))
+    assert torch.equal(
+        network(*arguments, words, seen, place(1, 4, 4)), network(*arguments, other, seen, place(1, 4, 4))
+    )
+
+
+def test_no_words_at_all_is_the_same_for_any_features(network):
+    x, none = torch.randn(1, 4, 1, 4, 4), torch.zeros(1, 5, dtype=torch.bool)
+    arguments = (x, torch.full((1, 1), 0.5))
+    first = network(*arguments, torch.zeros(1, 5, 6), none, place(1, 4, 4))
+    assert torch.isfinite(first).all()
+    assert torch.equal(first, network(*arguments, torch.randn(1, 5, 6), none, place(1, 4, 4)))
+
+
+def test_nearest_known_frame_is_found_on_either_side():
+    x = torch.arange(5.0).view(1, 1, 5, 1, 1)
+    copies, nearness = nearest_known(x, torch.tensor([[0.0, 1.0, 1.0, 1.0, 0.1]]))
+    assert copies.flatten().tolist()[:2] == [0, 0]
+    assert copies.flatten().tolist()[3:] == [4, 4]
+    assert nearness[0, 0] == nearness[0, 4] == 1
+    assert nearness[0, 1] < 1
+
+
+def test_without_a_known_frame_there_is_nothing_to_copy():
+    copies, nearness = nearest_known(torch.ones(1, 1, 3, 1, 1), torch.ones(1, 3))
+    assert copies.abs().max() == 0
+    assert nearness.abs().max() == 0
+
+
+def test_seconds_are_the_middles_of_latent_frames():
+    assert torch.allclose(seconds_of(0, 3, 24.0, 4) * 24, torch.tensor([0.0, 2.5, 6.5]))
+    assert torch.equal(seconds_of(2, 1, 24.0, 4), seconds_of(0, 3, 24.0, 4)[2:])

@@ -1,0 +1,46 @@
+"""Packs trained weights as the model that the tool ships: half precision, checksums, words that were taught."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from vocabulary import words
+
+EXACT = ("mean", "basis", "scale", "spread")  # statistics stay in float32
+ABOUT = "the small built-in model: toy figures in drawn scenes, trained by this project (weights/README.md)"
+
+
+def write_model(folder: Path, dit: Mapping[str, Tensor], vae: Mapping[str, Tensor]) -> None:
+    """Write dit.safetensors, vae.safetensors and diorama.json beside the text encoder that is there already."""
+    for name, tensors in (("dit", dit), ("vae", vae)):
+        save_file({k: _packed(k, v) for k, v in tensors.items()}, folder / f"{name}.safetensors")
+        (folder / f"{name}.safetensors").chmod(0o644)
+    entries = len(load_file(folder / "text.safetensors")["embeddings.word_embeddings.weight"])
+    files = ("dit.safetensors", "text.safetensors", "tokenizer.json", "vae.safetensors")
+    description = {
+        "name": "diorama",
+        "about": ABOUT,
+        "licence": "Apache-2.0; artwork of its training world: Microsoft Fluent emoji, MIT; text encoder: MiniLM, Apache-2.0",
+        "vocabulary": sorted(words()),
+        "defaults": {
+            "width": 320,
+            "height": 180,
+            "fps": "24",
+            "seconds": 2.0,
+            "steps": 20,
+            "guidance": 3.0,
+            "min_side": 16,
+        },
+        "files": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files},
+        "dit": {},
+        "vae": {},
+        "text": {"vocabulary": entries},
+    }
+    (folder / "diorama.json").write_text(json.dumps(description, indent=1) + "\n")
+
+
+def _packed(name: str, value: Tensor) -> Tensor:
+    return (value.float() if name in EXACT else value.half()).contiguous()

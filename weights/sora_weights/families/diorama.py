@@ -1,0 +1,86 @@
+"""diorama, the model that comes with the tool, and whatever else its recipe trains."""
+
+from pathlib import Path
+from types import MappingProxyType
+
+from sora_weights import manifest
+from sora_weights.errors import WeightsError
+from sora_weights.keymap import SAME_KEYS
+from sora_weights.manifest import Manifest, read_manifest
+from sora_weights.spec import Defaults, DiTSpec, Family, FlowSpec, Model, PatchVAESpec, Specs, TextSpec
+
+DESCRIPTION = "diorama.json"
+
+
+def identify(folder: Path) -> bool:
+    """Whether the folder holds a description of a diorama."""
+    return (folder / DESCRIPTION).is_file()
+
+
+def describe(folder: Path) -> Model:
+    """The model that `diorama.json` in `folder` describes.
+
+    Raises WeightsError("bad_weights") naming the field, or the file that it lists and the folder lacks.
+    """
+    described = read_manifest(folder / DESCRIPTION)
+    checksums = _checksums(described)
+    return Model(
+        name=described.take("name", manifest.name),
+        family=FAMILY.name,
+        folder=folder,
+        files=tuple(folder / file for file in checksums),
+        checksums=MappingProxyType(checksums),
+        specs=Specs(
+            dit=described.take_spec("dit", DiTSpec),
+            vae=described.take_spec("vae", PatchVAESpec),
+            text=described.take_spec("text", TextSpec),
+        ),
+        defaults=_defaults(described.inner("defaults")),
+        licence=described.take("licence", manifest.text),
+        about=described.take("about", manifest.text),
+        vocabulary=described.take("vocabulary", manifest.words),
+    )
+
+
+def _checksums(described: Manifest) -> dict[str, str]:
+    """The SHA-256 of every file by name; each is there."""
+    listed = described.inner("files")
+    checksums = {}
+    for name in sorted(described.take("files", manifest.file_names)):
+        if not (described.path.parent / name).is_file():
+            raise WeightsError(
+                "bad_weights", f"{described.path.parent / name}: it is missing", "get the model again"
+            )
+        checksums[name] = listed.take(name, manifest.sha256)
+    return checksums
+
+
+def _defaults(described: Manifest) -> Defaults:
+    return Defaults(
+        width=described.take("width", manifest.positive),
+        height=described.take("height", manifest.positive),
+        fps=described.take("fps", manifest.rate),
+        seconds=described.take("seconds", manifest.amount),
+        steps=described.take("steps", manifest.positive),
+        guidance=described.take("guidance", manifest.amount),
+        min_side=described.take("min_side", manifest.positive),
+    )
+
+
+FAMILY = Family(
+    name="diorama",
+    identify=identify,
+    describe=describe,
+    key_rules=MappingProxyType({"dit": SAME_KEYS, "vae": SAME_KEYS, "text": SAME_KEYS}),
+    flow=FlowSpec(
+        solver="dpmpp_2m",
+        shift=1.0,
+        native_area=160 * 96,
+        window=13,
+        context=4,
+        reach=(24, 40),
+        overlap=(4, 4),
+        refine_from=0.55,
+        refine_steps=6,
+    ),
+)

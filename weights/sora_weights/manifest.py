@@ -1,0 +1,134 @@
+"""A model's description in JSON, which may come from anyone: every value is checked as it is taken."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sora_weights.errors import WeightsError
+
+MAX_BYTES = 16 * 2**20
+MAX_VALUE = 10**6
+
+T = TypeVar("T")
+
+
+class Manifest:
+    """A JSON object from a file; `take` hands out its values, checked, and errors name file and field."""
+
+    def __init__(self, path: Path, values: Mapping[str, Any], prefix: str = "") -> None:
+        self.path = path
+        self._values = values
+        self._prefix = prefix
+
+    def take(self, field: str, read: Callable[[Any], T]) -> T:
+        """The field's value through `read`, which raises ValueError or TypeError for one it can't use."""
+        if field not in self._values:
+            raise self._bad(field, "is missing")
+        try:
+            return read(self._values[field])
+        except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
+            raise self._bad(field, f"can't be {str(self._values[field])[:60]!r}") from error
+
+    def take_spec(self, field: str, spec: type[T]) -> T:
+        """A dataclass of positive whole numbers; what the file leaves out has the dataclass's default."""
+        inner = Manifest(self.path, self.take(field, mapping), f"{self._prefix}{field}.")
+        names = {each.name for each in fields(spec)}  # type: ignore[arg-type]
+        for name in inner._values:
+            if name not in names:
+                raise inner._bad(name, "is unknown")
+        try:
+            return spec(**{name: inner.take(name, positive) for name in inner._values})
+        except TypeError as error:
+            raise self._bad(field, f"is incomplete ({error})") from error
+
+    def inner(self, field: str) -> "Manifest":
+        """The object in a field."""
+        return Manifest(self.path, self.take(field, mapping), f"{self._prefix}{field}.")
+
+    def _bad(self, field: str, problem: str) -> WeightsError:
+        return WeightsError(
+            "bad_weights", f"{self.path}: {self._prefix}{field[:60]} {problem}", "get the model again"
+        )
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The JSON object in `path`. Raises WeightsError("bad_weights") for anything else."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError("too large")
+        values = mapping(json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise WeightsError(
+            "bad_weights", f"{path}: it is not a model's JSON", "get the model again"
+        ) from error
+    return Manifest(path, values)
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """A JSON object."""
+    if not isinstance(value, dict):
+        raise TypeError("an object is needed")
+    return value
+
+
+def text(value: Any) -> str:
+    """A JSON string."""
+    if not isinstance(value, str):
+        raise TypeError("a string is needed")
+    return value
+
+
+def name(value: Any) -> str:
+    """A name that can be typed after an option and can't be mistaken for a path."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", text(value)):
+        raise ValueError("letters, digits, dots, dashes")
+    return text(value)
+
+
+def file_names(value: Any) -> list[str]:
+    """The keys of a JSON object that are names of files in its own folder."""
+    names = list(mapping(value))
+    if any(name in ("", ".", "..") or re.search(r"[/\\:\0]", name) for name in names):
+        raise ValueError("files in the same folder are needed")
+    return names
+
+
+def sha256(value: Any) -> str:
+    """A SHA-256 in lower-case hexadecimal."""
+    if not re.fullmatch(r"[0-9a-f]{64}", text(value)):
+        raise ValueError("64 hexadecimal digits are needed")
+    return text(value)
+
+
+def positive(value: Any) -> int:
+    """A whole number from 1 to a million."""
+    if type(value) is not int or not 1 <= value <= MAX_VALUE:
+        raise ValueError("a positive whole number is needed")
+    return value
+
+
+def amount(value: Any) -> float:
+    """A number from 0 to a million."""
+    if type(value) not in (int, float) or not 0 <= value <= MAX_VALUE:
+        raise ValueError("a number that is not negative is needed")
+    return float(value)
+
+
+def rate(value: Any) -> Fraction:
+    """Frames per second: 24, "24" or "30000/1001"."""
+    if type(value) not in (int, str) or not re.fullmatch(r"[0-9]{1,6}(/[0-9]{1,6})?", str(value)):
+        raise ValueError("a frame rate is needed")
+    return Fraction(value)
+
+
+def words(value: Any) -> frozenset[str] | None:
+    """A list of words, or null."""
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise TypeError("a list is needed")
+    return frozenset(text(word) for word in value)

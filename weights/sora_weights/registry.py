@@ -1,0 +1,111 @@
+"""From what a user calls a model to its files."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from sora_weights.errors import WeightsError
+from sora_weights.families import FAMILIES
+from sora_weights.spec import Defaults, Model
+from sora_weights.store import fresh_sha256_of, model_folders
+
+__all__ = [
+    "DEFAULT",
+    "Defaults",
+    "FileCheck",
+    "Model",
+    "broken_models",
+    "find_model",
+    "list_models",
+    "verify",
+]
+
+DEFAULT = "diorama"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class FileCheck:
+    """A file's recorded SHA-256 and the one that it has now; None where not recorded or not there."""
+
+    file: Path
+    recorded: str | None
+    found: str | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the file is what was recorded."""
+        return self.recorded is not None and self.recorded == self.found
+
+
+def find_model(name: str) -> Model:
+    """The model of that name, or in that folder; "default" is diorama.
+
+    An installed model's name wins over a folder here; write ./NAME for the folder.
+    Raises WeightsError: unknown_model for what is not here, naming what is; bad_weights for a broken model.
+    """
+    wanted = DEFAULT if name == "default" else name
+    for model in list_models():
+        if model.name == wanted:
+            return model
+    if _is_folder(wanted):
+        return _describe(Path(wanted).expanduser())
+    raise WeightsError("unknown_model", f"model {name[:200]}: {_why_unknown(name)}", _remedy(name))
+
+
+def list_models() -> list[Model]:
+    """The models on this machine, the built-in one first. Those that can't be read are in `broken_models`."""
+    return [found for found in _scan() if isinstance(found, Model)]
+
+
+def broken_models() -> list[WeightsError]:
+    """Why installed models can't be used, one error for each."""
+    return [found for found in _scan() if isinstance(found, WeightsError)]
+
+
+def verify(model: Model) -> tuple[FileCheck, ...]:
+    """Every file of the model with its checksum computed again from its bytes."""
+    return tuple(
+        FileCheck(file, model.checksums.get(file.name), fresh_sha256_of(file) if file.is_file() else None)
+        for file in model.files
+    )
+
+
+def _scan() -> list[Model | WeightsError]:
+    found: list[Model | WeightsError] = []
+    for folder in model_folders():
+        try:
+            found.append(_describe(folder))
+        except WeightsError as error:
+            found.append(error)
+    return found
+
+
+def _describe(folder: Path) -> Model:
+    for family in FAMILIES.values():
+        if family.identify(folder):
+            return family.describe(folder)
+    known = ", ".join(FAMILIES)
+    raise WeightsError("unknown_model", f"{folder}: it holds no model of a known family", f"known: {known}")
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return name != "" and Path(name).expanduser().is_dir()
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
+def _why_unknown(name: str) -> str:
+    if _HUB_ID.fullmatch(name) and not name.startswith("."):
+        return "it is not on this machine"
+    if "/" in name or "\\" in name:
+        return "there is no such folder"
+    return "it is not known"
+
+
+def _remedy(name: str) -> str:
+    known = ", ".join(model.name for model in list_models()) or "none"
+    if _HUB_ID.fullmatch(name) and not name.startswith("."):
+        return f"download it and name its folder, or use one of these: {known}"
+    return f"use one of these, or a folder that holds a model: {known}"

@@ -1,0 +1,51 @@
+"""Where models lie on this machine, and the checksums of their files."""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+BUILTIN = Path(__file__).parent / "builtin"
+CHUNK_BYTES = 2**22
+
+
+def weights_folder() -> Path:
+    """Where installed models lie, a folder each: in SORA_HOME or the user's data folder. It may not exist."""
+    if home := os.environ.get("SORA_HOME"):
+        return Path(home).expanduser() / "weights"
+    import platformdirs
+
+    return platformdirs.user_data_path("sora", appauthor=False) / "weights"
+
+
+def model_folders() -> list[Path]:
+    """The built-in model's folder, then those of installed models by name."""
+    installed = weights_folder()
+    found = sorted(path for path in installed.iterdir() if path.is_dir()) if installed.is_dir() else []
+    return [BUILTIN, *found]
+
+
+def sha256_of(file: Path) -> str:
+    """A file's SHA-256 in hexadecimal, computed once for as long as its size and time stay."""
+    facts = file.stat()
+    return _sha256(file, facts.st_size, facts.st_mtime_ns)
+
+
+def sha256_of_sums(sums: Iterable[str]) -> str:
+    """The SHA-256 over hexadecimal checksums in sorted order, so that file names and order don't matter."""
+    return hashlib.sha256("".join(sorted(sums)).encode()).hexdigest()
+
+
+def fresh_sha256_of(file: Path) -> str:
+    """A file's SHA-256 in hexadecimal, from its bytes."""
+    sum_ = hashlib.sha256()
+    with file.open("rb") as source:
+        while chunk := source.read(CHUNK_BYTES):
+            sum_.update(chunk)
+    return sum_.hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _sha256(file: Path, _size: int, _time: int) -> str:
+    return fresh_sha256_of(file)
