@@ -108,9 +108,7 @@ class Console:
             for output in result.outputs:
                 print_line(output.path)
         else:
-            self._object(
-                "result", result_json(result, command=command, seed=seed, request=request, notes=self.notes)
-            )
+            self._object("result", result_json(result, command=command, seed=seed, request=request, notes=self.notes))
 
     def answer(self, command: str, data: Any, lines: Sequence[str]) -> None:
         """The end of a command that tells something: `lines`, or `data` as JSON."""

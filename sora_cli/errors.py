@@ -79,9 +79,7 @@ def as_sora_error(error: BaseException) -> SoraError:
             )
         case OSError(errno=number) if number in _WRITE_ERRORS:
             place = error.filename or "the output"
-            return SoraError(
-                "write_failed", f"{place}: {error.strerror}", "check the folder, or write elsewhere"
-            )
+            return SoraError("write_failed", f"{place}: {error.strerror}", "check the folder, or write elsewhere")
         case _ if _is_out_of_memory(error):
             return SoraError(
                 "out_of_memory",

@@ -93,9 +93,7 @@ def devices() -> list[dict[str, Any]]:
 def _device(name: str, model: str, free: int | None) -> dict[str, Any]:
     import torch
 
-    dtypes = {
-        str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.bfloat16, torch.float16)
-    }
+    dtypes = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.bfloat16, torch.float16)}
     support = {label: _support(name, label, dtype) for label, dtype in dtypes.items()}
     return {"name": name, "model": model, "memory_free_bytes": free, "dtypes": support}
 

@@ -92,18 +92,10 @@ def _make(folder: Path) -> list[Path]:
 def check_preview(preview: Path, outputs: Sequence[Path], *, force: bool) -> None:
     """Refuses a preview that could not be written, or would replace something."""
     if preview.suffix.lower() != ".png":
-        raise SoraError(
-            "unsupported_format", f"--preview-file {preview}", "it is a .png file; try preview.png"
-        )
+        raise SoraError("unsupported_format", f"--preview-file {preview}", "it is a .png file; try preview.png")
     if preview in outputs:
-        raise SoraError(
-            "bad_usage", f"--preview-file {preview}", "it is the output too; give it another name"
-        )
+        raise SoraError("bad_usage", f"--preview-file {preview}", "it is the output too; give it another name")
     if not preview.parent.is_dir():
-        raise SoraError(
-            "missing_folder", f"--preview-file {preview}", "its folder does not exist; make it first"
-        )
+        raise SoraError("missing_folder", f"--preview-file {preview}", "its folder does not exist; make it first")
     if os.path.lexists(preview) and not force:
-        raise SoraError(
-            "output_exists", f"--preview-file {preview}", "it exists; give --force or another name"
-        )
+        raise SoraError("output_exists", f"--preview-file {preview}", "it exists; give --force or another name")

@@ -33,9 +33,7 @@ MAX_COUNT = 1000
 RIVALS = {"seconds": "frames", "frames": "seconds"}
 HELP_FLAGS = ("-h", "--help")
 
-PromptArg = Annotated[
-    str | None, typer.Argument(parser=words("prompt"), metavar="PROMPT", help="What to draw.")
-]
+PromptArg = Annotated[str | None, typer.Argument(parser=words("prompt"), metavar="PROMPT", help="What to draw.")]
 
 ModelOpt = Annotated[
     str | None,
@@ -60,9 +58,7 @@ SizeOpt = Annotated[
 ]
 SecondsOpt = Annotated[
     Fraction | None,
-    typer.Option(
-        "--seconds", envvar="SORA_SECONDS", metavar="S", parser=parse_seconds, help="How long. [default: 2]"
-    ),
+    typer.Option("--seconds", envvar="SORA_SECONDS", metavar="S", parser=parse_seconds, help="How long. [default: 2]"),
 ]
 FramesOpt = Annotated[
     int | None,
@@ -227,11 +223,7 @@ def wishes_of(context: typer.Context) -> Wishes:
 def replay_wishes_of(context: typer.Context) -> Wishes:
     """What may change a request that is replayed: the command line, and this machine's device and memory."""
     wishes = wishes_of(context)
-    kept = {
-        name: getattr(wishes, name)
-        for name in _NAMES
-        if name in ("device", "memory") or is_named(context, name)
-    }
+    kept = {name: getattr(wishes, name) for name in _NAMES if name in ("device", "memory") or is_named(context, name)}
     return Wishes(**kept)
 
 

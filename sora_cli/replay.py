@@ -18,9 +18,7 @@ def read_record(source: Path, command: str) -> tuple[Request, str]:
 
     found = read_metadata(source)
     if found is None:
-        raise SoraError(
-            "bad_input", f"--from {source}", "it has no sora metadata; name a file that sora made"
-        )
+        raise SoraError("bad_input", f"--from {source}", "it has no sora metadata; name a file that sora made")
     try:
         return _request(found, command), _digest(found)
     except SoraError as error:
@@ -29,9 +27,7 @@ def read_record(source: Path, command: str) -> tuple[Request, str]:
 
 def _request(found: Mapping[str, Any], command: str) -> Request:
     if found.get("schema") != SCHEMA:
-        raise SoraError(
-            "bad_input", "schema", f"it is not {SCHEMA}; it takes another version of sora to replay it"
-        )
+        raise SoraError("bad_input", "schema", f"it is not {SCHEMA}; it takes another version of sora to replay it")
     if found.get("command") != command:
         raise SoraError("bad_input", "command", f"the file was not made by sora {command}; name one that was")
     if not isinstance(found.get("request"), dict):

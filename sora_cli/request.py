@@ -303,9 +303,7 @@ def _number(option: str, text: str, example: str) -> Fraction:
 
 
 def _unreadable(name: str, why: str) -> SoraError:
-    return SoraError(
-        "bad_input", f"request.{name[:40]} {why}", "the file's metadata was not written by this version"
-    )
+    return SoraError("bad_input", f"request.{name[:40]} {why}", "the file's metadata was not written by this version")
 
 
 def _text(name: str, value: Any) -> str:

@@ -52,9 +52,7 @@ def _read(path: Path) -> dict[str, str | bool]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
-        raise SoraError(
-            "bad_settings", str(path), f"it can't be read ({error.strerror}); mend or move it"
-        ) from error
+        raise SoraError("bad_settings", str(path), f"it can't be read ({error.strerror}); mend or move it") from error
     import tomllib
 
     try:
@@ -66,14 +64,10 @@ def _read(path: Path) -> dict[str, str | bool]:
 
 def _checked(path: Path, name: str, value: Any) -> str | bool:
     if name not in KEYS:
-        raise SoraError(
-            "bad_settings", f"{name[:40]} in {path}", f"it is not a setting; there are {', '.join(KEYS)}"
-        )
+        raise SoraError("bad_settings", f"{name[:40]} in {path}", f"it is not a setting; there are {', '.join(KEYS)}")
     if type(value) not in KEYS[name]:
         kinds = " or ".join(kind.__name__ for kind in KEYS[name])
-        raise SoraError(
-            "bad_settings", f"{name} in {path}", f"its value is {kinds}, not {type(value).__name__}"
-        )
+        raise SoraError("bad_settings", f"{name} in {path}", f"its value is {kinds}, not {type(value).__name__}")
     return value if isinstance(value, bool) else str(value)
 
 

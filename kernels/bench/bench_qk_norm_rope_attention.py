@@ -21,9 +21,7 @@ def candidates(settings: Settings, batch: int, heads: int, tokens: int, text: in
     cos, sin = rope_table(torch.arange(tokens, device=settings.device)[:, None], (dim,))
 
     def pytorch() -> torch.Tensor:
-        turned_q, turned_k = (
-            rope_ref(functional.rms_norm(x, (dim,), weight, 1e-6), cos, sin) for x in (q, k)
-        )
+        turned_q, turned_k = (rope_ref(functional.rms_norm(x, (dim,), weight, 1e-6), cos, sin) for x in (q, k))
         keys, values = torch.cat([turned_k, text_k], 2), torch.cat([v, text_v], 2)
         return functional.scaled_dot_product_attention(turned_q, keys, values)
 

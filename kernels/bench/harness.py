@@ -77,15 +77,11 @@ def _line(times: Mapping[str, float]) -> str:
 
 
 def _settings(operator: str) -> Settings:
-    parser = argparse.ArgumentParser(
-        description=f"Times {operator} against plain PyTorch; ratios below 1 are faster."
-    )
+    parser = argparse.ArgumentParser(description=f"Times {operator} against plain PyTorch; ratios below 1 are faster.")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--rounds", type=int, default=20, help="times that each candidate runs")
-    parser.add_argument(
-        "--threads", type=int, default=None, help="threads on CPU; PyTorch's choice unless given"
-    )
+    parser.add_argument("--threads", type=int, default=None, help="threads on CPU; PyTorch's choice unless given")
     parser.add_argument("--train", action="store_true", help="time the backward pass too")
     given = parser.parse_args()
     if given.threads:

@@ -31,9 +31,7 @@ def attention(
     return dispatch("attention", BACKENDS, backend, q, k, v, mask, scale)
 
 
-def attention_ref(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float | None = None
-) -> Tensor:
+def attention_ref(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float | None = None) -> Tensor:
     """`attention` in plain PyTorch, in the precision of q."""
     scores = einsum(q, k, "b heads n dim, b heads n_k dim -> b heads n n_k")
     scores = scores * (q.shape[-1] ** -0.5 if scale is None else scale)

@@ -34,11 +34,7 @@ def dispatch(operator: str, backends: tuple[Backend, ...], wanted: str, *args: A
 
     Raises BackendError when a backend asked for by name is unknown or refuses: a name never falls back.
     """
-    chosen = (
-        _first_able(operator, backends, args, kwargs)
-        if wanted == "auto"
-        else _named(operator, backends, wanted)
-    )
+    chosen = _first_able(operator, backends, args, kwargs) if wanted == "auto" else _named(operator, backends, wanted)
     if wanted != "auto" and (reason := chosen.refusal(*args, **kwargs)):
         raise BackendError(f"{operator} on backend {wanted!r}: {reason}; use backend='auto'")
     return chosen.run(*args, **kwargs)
@@ -52,9 +48,7 @@ def _named(operator: str, backends: tuple[Backend, ...], wanted: str) -> Backend
     raise BackendError(f"{operator} has no backend {wanted!r}; use auto, {known}")
 
 
-def _first_able(
-    operator: str, backends: tuple[Backend, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Backend:
+def _first_able(operator: str, backends: tuple[Backend, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Backend:
     for backend in backends:
         if backend.refusal(*args, **kwargs) is None:
             return backend

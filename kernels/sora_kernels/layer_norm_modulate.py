@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -11,9 +13,7 @@ from sora_kernels.precision import by_blocks, widen
 from sora_kernels.shapes import check_modulation
 
 
-def layer_norm_modulate(
-    x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-6, *, backend: str = "auto"
-) -> Tensor:
+def layer_norm_modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-6, *, backend: str = "auto") -> Tensor:
     """`layer_norm(x) * (1 + scale) + shift`, the norm over the last axis without weights of its own.
 
     x (b, n, d); shift and scale (b or 1, n or 1, d) in any floating dtype. Returns x's shape and dtype.
@@ -37,7 +37,7 @@ def _torch(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
         return _one_pass(x, shift, scale, eps)
     if x.dtype == shift.dtype == scale.dtype:
         return _modulated(x, shift, scale, eps)
-    return by_blocks(lambda *rows: _modulated(*rows, eps), x, widen(shift), widen(scale))
+    return by_blocks(partial(_modulated, eps=eps), x, widen(shift), widen(scale))
 
 
 def _one_pass(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:

@@ -24,7 +24,7 @@ def records_gradient(*tensors: Tensor | None) -> bool:
 def by_blocks(compute: Callable[..., Tensor], x: Tensor, *others: Tensor) -> Tensor:
     """`compute(wide x, *others)` in x's dtype; where that pays, token by token of x (..., n, d) in blocks.
 
-    `others` are (..., n or 1, d') and are cut like x. Blocks spare the CPU's cache, and autograd records none.
+    `others` are (..., n or 1, d') and are cut like x. Blocks spare a CPU's cache; autograd records none.
     """
     if x.device.type != "cpu" or x.numel() <= BLOCK_ELEMENTS or x.dim() < 2 or records_gradient(x, *others):
         return compute(widen(x), *others).to(x.dtype)

@@ -37,9 +37,8 @@ def normalise(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
 
 
 def _torch(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
-    if weight is None:
-        return by_blocks(lambda rows: normalise(rows, None, eps), x)
-    return by_blocks(lambda rows, scale: normalise(rows, scale, eps), x, widen(weight).expand(1, -1))
+    wide_weight = None if weight is None else widen(weight)
+    return by_blocks(lambda rows: normalise(rows, wide_weight, eps), x)
 
 
 BACKENDS = (Backend("torch", _torch), Backend("reference", rms_norm_ref))

@@ -26,9 +26,7 @@ def rope_ref(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """`rope` in plain PyTorch, in the precision of x."""
     cos, sin = (rearrange(table.to(x.dtype), "... n pairs -> ... 1 n pairs") for table in (cos, sin))
     even, odd = rearrange(x, "... (pairs two) -> two ... pairs", two=2)
-    return rearrange(
-        torch.stack([even * cos - odd * sin, even * sin + odd * cos]), "two ... pairs -> ... (pairs two)"
-    )
+    return rearrange(torch.stack([even * cos - odd * sin, even * sin + odd * cos]), "two ... pairs -> ... (pairs two)")
 
 
 def rope_table(positions: Tensor, dims: tuple[int, ...], theta: float = 10000.0) -> tuple[Tensor, Tensor]:

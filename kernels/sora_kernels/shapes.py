@@ -25,9 +25,7 @@ def check_table(operator: str, x: Tensor, cos: Tensor, sin: Tensor) -> None:
     fits = cos.shape == sin.shape and cos.shape in ((tokens, dim // 2), (batch, tokens, dim // 2))
     if dim % 2 or not fits:
         tables = f"cos {tuple(cos.shape)}, sin {tuple(sin.shape)}"
-        raise ValueError(
-            f"{operator}: {tables} do not fit x {tuple(x.shape)}; expected ({tokens}, {dim // 2})"
-        )
+        raise ValueError(f"{operator}: {tables} do not fit x {tuple(x.shape)}; expected ({tokens}, {dim // 2})")
 
 
 def check_keys(operator: str, q: Tensor, k: Tensor, v: Tensor) -> None:

@@ -90,9 +90,7 @@ def generate(
     count = count or 1
     request, notes = _request(context)
     if request.seed + count - 1 > MAX_SEED:
-        raise bad(
-            f"--seed {request.seed} with --count {count}", f"the last seed is {MAX_SEED}; take a lower one"
-        )
+        raise bad(f"--seed {request.seed} with --count {count}", f"the last seed is {MAX_SEED}; take a lower one")
     paths = naming.output_paths(output, request.prompt, count)
     delivery = Delivery(paths, output, force, not no_metadata, preview_file)
     _check(delivery, request)

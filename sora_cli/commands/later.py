@@ -53,6 +53,7 @@ def register(app: typer.Typer, commands: tuple[Later, ...]) -> None:
         app.command(
             command.name,
             help=f"{command.about} (not in this version yet)",
+            short_help=f"{command.about} (to come)",
             options_metavar=command.usage,
             context_settings=ANYTHING,
         )(_refuse)

@@ -18,9 +18,7 @@ app = typer.Typer(help="List and show the weights that there are.", no_args_is_h
 def models(context: typer.Context) -> None:
     """List and show the weights that there are."""
     if context.invoked_subcommand is None:
-        raise SoraError(
-            "bad_usage", "no command after models", "try sora models list, or see sora models --help"
-        )
+        raise SoraError("bad_usage", "no command after models", "try sora models list, or see sora models --help")
 
 
 @app.command("list")
@@ -36,8 +34,7 @@ def list_(
 
     found = [_facts(model) for model in list_models()]
     lines = [
-        f"{facts['name']}  {facts['family']}  {facts['bytes'] / 2**20:.1f} MiB  {facts['about']}"
-        for facts in found
+        f"{facts['name']}  {facts['family']}  {facts['bytes'] / 2**20:.1f} MiB  {facts['about']}" for facts in found
     ]
     console_of(context).answer("models", found, lines)
 

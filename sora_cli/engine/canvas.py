@@ -59,7 +59,7 @@ class Canvas:
 
 
 def lay_out(width: int, height: int, frames: int, grid: Grid, native_area: int) -> Canvas:
-    """The canvas of a picture of `width` x `height` pixels and `frames` frames, all exact; drafted near `native_area`."""
+    """The canvas of `frames` frames of exactly `width` x `height` pixels, drafted near `native_area` pixels."""
     last = Level(_whole(width, grid.patch), _whole(height, grid.patch))
     enlarged = math.sqrt(last.width * last.height / native_area)
     if enlarged <= SNUG:
@@ -68,8 +68,7 @@ def lay_out(width: int, height: int, frames: int, grid: Grid, native_area: int) 
     side = math.sqrt(last.width * last.height / (first.width * first.height))
     steps = max(1, math.ceil(math.log(side) / math.log(LARGEST_STEP) - 1e-9))
     between = [
-        nearest_level(last, first.width * first.height * side ** (2 * k / steps), grid.patch)
-        for k in range(1, steps)
+        nearest_level(last, first.width * first.height * side ** (2 * k / steps), grid.patch) for k in range(1, steps)
     ]
     return Canvas(width, height, frames, grid, (first, *between, last))
 

@@ -15,9 +15,7 @@ def choose_device(name: str) -> str:
     if name == "auto":
         return next(device for device in ("cuda", "mps", "cpu") if there[device])
     if not there[name]:
-        raise SoraError(
-            "device_unavailable", f"--device {name}: this machine has none", "use --device cpu or auto"
-        )
+        raise SoraError("device_unavailable", f"--device {name}: this machine has none", "use --device cpu or auto")
     return name
 
 

@@ -43,9 +43,7 @@ def plan_memory(canvas: Canvas, window: int, reach: tuple[int, int], limit: int 
     fitting = [plan for plan in plans if limit is None or plan.peak <= limit]
     if not fitting:
         least = -(-min(plan.peak for plan in plans) // MB)
-        raise SoraError(
-            "memory_too_small", f"--memory {(limit or 0) // MB}MB", f"this job needs {least}MB or more"
-        )
+        raise SoraError("memory_too_small", f"--memory {(limit or 0) // MB}MB", f"this job needs {least}MB or more")
     return fitting[0]
 
 

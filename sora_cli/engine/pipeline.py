@@ -115,9 +115,7 @@ def plan_windows(level: Level, frames: int, grid: Grid, flow: FlowSpec) -> tuple
 
 
 @torch.no_grad()
-def denoise_level(
-    sampler: Sampler, stage: Stage, latents: Tensor, start: Tensor | None, on_step: OnStep
-) -> None:
+def denoise_level(sampler: Sampler, stage: Stage, latents: Tensor, start: Tensor | None, on_step: OnStep) -> None:
     """Fill `latents` (1, c, t, h, w), window after window in time; each window knows the end of the one before.
 
     `start` holds the clean latents to refine, or is None for pure noise. `on_step` gets the steps done so far.
@@ -146,11 +144,7 @@ def _denoise_span(
     shape = (1, latents.shape[1], span.stop - span.start, *latents.shape[3:])
     fresh = torch.randn((*shape[:2], span.new, *shape[3:]), generator=sampler.generator)
     noise = torch.cat([torch.zeros(*shape[:2], span.known, *shape[3:]), fresh], 2).to(device)
-    x = (
-        noise
-        if start is None
-        else noised(start[:, :, span.start : span.stop].to(device), noise, stage.rows[0])
-    )
+    x = noise if start is None else noised(start[:, :, span.start : span.stop].to(device), noise, stage.rows[0])
     denoiser = _denoiser(sampler, stage, _known(latents, span, device), span)
     draw = normal_draws(sampler.generator, x)
     solver = SOLVERS[sampler.flow.solver]
@@ -173,9 +167,7 @@ def _denoiser(sampler: Sampler, stage: Stage, known: Known | None, span: Span) -
     def within(window: Window) -> Denoiser:
         part = known.crop(window) if known else None
         cond = from_network(_network(sampler, stage.level, window, span, sampler.words.prompt), "x0", part)
-        uncond = from_network(
-            _network(sampler, stage.level, window, span, sampler.words.negative), "x0", part
-        )
+        uncond = from_network(_network(sampler, stage.level, window, span, sampler.words.negative), "x0", part)
         return guided(cond, uncond, stage.guidance)
 
     parts = plan_windows(stage.level, frames, sampler.canvas.grid, sampler.flow)
@@ -192,9 +184,7 @@ def _network(
     count = len(range(*window.t.indices(span.stop - span.start)))
     seconds = seconds_of(min(span.start, 1), count, sampler.fps, TIME)  # as in training: from 0, or from mid-stream
     grid = (len(range(*window.h.indices(rows))), len(range(*window.w.indices(columns))))
-    place = locate(
-        seconds, sampler.rate, (level.height, level.width), (top * SPACE, left * SPACE), grid, SPACE
-    )
+    place = locate(seconds, sampler.rate, (level.height, level.width), (top * SPACE, left * SPACE), grid, SPACE)
     device = sampler.network.spread.device
     features, seen, place = text[0].to(device), text[1].to(device), place.to(device)
     return lambda x, timesteps: sampler.network(x, timesteps, features, seen, place)
@@ -202,7 +192,7 @@ def _network(
 
 @torch.no_grad()
 def enlarge(vae: PatchVAE, latents: Tensor, level: Level, target: Tensor, side: int) -> None:
-    """Decode latents, enlarge the frames (bicubic) to `level` and encode them into `target`, a latent frame at a time."""
+    """Decode latents, enlarge the frames (bicubic) to `level` and encode them into `target`, step by step in time."""
     device = vae.mean.device
     for index, group in enumerate(decode_groups(vae, latents, side)):
         frames = F.interpolate(group.to(device), (level.height, level.width), mode="bicubic", antialias=True)

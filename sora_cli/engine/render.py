@@ -209,9 +209,7 @@ def _sampler(work: Work, device: str, dtype: Any, clock: Clock) -> "Sampler":
     with clock.stage("load"):
         network = load_denoiser(work.model, device, dtype)
     generator = torch.Generator().manual_seed(request.seed)
-    return Sampler(
-        network, words, work.canvas, float(request.fps), FAMILIES[work.model.family].flow, generator
-    )
+    return Sampler(network, words, work.canvas, float(request.fps), FAMILIES[work.model.family].flow, generator)
 
 
 def _reporter(vae: "PatchVAE", progress: Progress, preview: Path | None) -> Any:

@@ -3,8 +3,10 @@
 import re
 
 LITTLE_WORDS = frozenset(
-    "a an and are as at be being but by for from has have her his in into is it its just of off on one onto or over so "
-    "some that the their then there this to two up very was were while who with".split()
+    """
+    a an and are as at be being but by for from has have her his in into is it its just of off on one onto or over so
+    some that the their then there this to two up very was were while who with
+    """.split()
 )
 ENDINGS = ("", "s", "es", "ing", "ed", "d", "ly", "'s", "y")
 

@@ -95,9 +95,7 @@ def plan_output(path: str | Path, frames: int) -> OutputPlan:
     if frames < 1:
         raise SoraError("bad_usage", f"{path}: {frames} frames", "ask for 1 or more")
     if "\0" in str(path) or len(os.fsencode(path.name)) > _MAX_NAME_BYTES:
-        raise SoraError(
-            "bad_usage", f"{path.name[:40]}...: not a possible file name", "choose a shorter, plain one"
-        )
+        raise SoraError("bad_usage", f"{path.name[:40]}...: not a possible file name", "choose a shorter, plain one")
     if path.suffix.lower() in _STILL_ENDINGS and "%" in path.name:
         check_pattern(path)
         return OutputPlan(path, form, "frames", frames)
@@ -117,9 +115,7 @@ def format_of(path: Path) -> Format:
     form = FORMATS.get(path.suffix.lower())
     if form is None:
         named = f"the ending {path.suffix}" if path.suffix else "no ending"
-        raise SoraError(
-            "unsupported_format", f"{path}: {named} is not a format", f"use one of {' '.join(FORMATS)}"
-        )
+        raise SoraError("unsupported_format", f"{path}: {named} is not a format", f"use one of {' '.join(FORMATS)}")
     return form
 
 

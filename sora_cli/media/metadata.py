@@ -82,15 +82,11 @@ def parse(text: str | None, path: str | Path) -> dict[str, Any] | None:
     if text is None or _MARK not in text[:MAX_BYTES]:
         return None
     if len(text) > MAX_BYTES:
-        raise SoraError(
-            "bad_input", f"{path}: its metadata is {len(text)} characters long", "use another file"
-        )
+        raise SoraError("bad_input", f"{path}: its metadata is {len(text)} characters long", "use another file")
     try:
         found: Any = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
-        raise SoraError(
-            "bad_input", f"{path}: its metadata is damaged", "use another file, or --no-metadata"
-        ) from None
+        raise SoraError("bad_input", f"{path}: its metadata is damaged", "use another file, or --no-metadata") from None
     if not isinstance(found, dict):
         return None
     schema = found.get("schema")

@@ -206,15 +206,11 @@ def _video_stream(container: "InputContainer", path: str | Path) -> "VideoStream
     context = moving[0].codec_context
     if not 0 < context.width * context.height <= _MAX_PIXELS:
         size = f"{context.width}x{context.height}"
-        raise SoraError(
-            "bad_input", f"{path}: its frames claim to be {size}", "give a video of a sensible size"
-        )
+        raise SoraError("bad_input", f"{path}: its frames claim to be {size}", "give a video of a sensible size")
     return moving[0]
 
 
-def _read_through(
-    container: "InputContainer", stream: "VideoStream"
-) -> "tuple[VideoFrame | None, list[int], int]":
+def _read_through(container: "InputContainer", stream: "VideoStream") -> "tuple[VideoFrame | None, list[int], int]":
     """The first decoded frame, the frames' timestamps in ticks, sorted, and how many there are.
 
     Packets are counted: one is one frame, but for VP8, whose hidden frames have packets of their own.

@@ -48,9 +48,7 @@ class WebpEncoder:
             self._file.write(_chunk(b"EXIF", tags.exif(self._metadata)))
         length = self._file.tell()
         if length > _MAX_BYTES:
-            raise SoraError(
-                "write_failed", f"a .webp of {length} bytes: 4 GiB is the most", "use .webm or .mp4"
-            )
+            raise SoraError("write_failed", f"a .webp of {length} bytes: 4 GiB is the most", "use .webm or .mp4")
         self._file.seek(0)
         self._file.write(_riff_header(length - 8))
         self._file.close()

@@ -59,9 +59,7 @@ class FrameWriter:
     def close(self) -> None:
         """Completes the encoded file. Raises SoraError internal if frames are missing, and OSError."""
         if self._count != self._plan.frames:
-            raise SoraError(
-                "internal", f"{self._plan.path}: {self._count} frames came, not {self._plan.frames}"
-            )
+            raise SoraError("internal", f"{self._plan.path}: {self._count} frames came, not {self._plan.frames}")
         self._encoder.finish()
 
 
@@ -125,9 +123,7 @@ def _check_folder(plan: OutputPlan, *, may_be_missing: bool) -> None:
     """Raises SoraError missing_folder or bad_usage unless files can be put into the plan's folder."""
     folder = plan.folder
     if not folder.exists() and not may_be_missing:
-        raise SoraError(
-            "missing_folder", f"{folder}: no such folder", f"make it, for example mkdir -p {folder}"
-        )
+        raise SoraError("missing_folder", f"{folder}: no such folder", f"make it, for example mkdir -p {folder}")
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():

@@ -26,7 +26,8 @@ STILL_RATE = 6.0  # latent frames a second that a single picture is said to have
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where the latents of a batch lie: seconds (b, t); rows (b, h) and columns (b, w) as fractions of the picture,
-    at the latents' centres; the whole picture's height and width in pixels, (b,) each; latent frames a second (b,)."""
+    at the latents' centres; the whole picture's height and width in pixels, (b,) each; latent frames a second (b,).
+    """
 
     seconds: Tensor
     rows: Tensor
@@ -49,7 +50,8 @@ def locate(
     space: int,
 ) -> Place:
     """The place of one grid of latents: seconds (t,), latent frames a second, the whole picture (height, width) and
-    the grid's corner (top, left) in pixels, rows and columns of latents, and the pixels along a latent."""
+    the grid's corner (top, left) in pixels, rows and columns of latents, and the pixels along a latent.
+    """
     (height, width), (top, left), (rows, columns) = picture, corner, grid
     return Place(
         seconds=seconds[None],
@@ -104,12 +106,8 @@ class Block(nn.Module):
         self.table = nn.Parameter(torch.zeros(6, spec.width))
 
     def _attend(self, x: Tensor, text: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
-        q, k, v = rearrange(
-            self.qkv(x), "b n (three heads d) -> three b heads n d", three=3, heads=self.heads
-        )
-        text_k, text_v = rearrange(
-            self.text_kv(text), "b m (two heads d) -> two b heads m d", two=2, heads=self.heads
-        )
+        q, k, v = rearrange(self.qkv(x), "b n (three heads d) -> three b heads n d", three=3, heads=self.heads)
+        text_k, text_v = rearrange(self.text_kv(text), "b m (two heads d) -> two b heads m d", two=2, heads=self.heads)
         q_norm, k_norm = self.q_norm.to(q.dtype), self.k_norm.to(q.dtype)
         y = qk_norm_rope_attention(q, k, v, q_norm, k_norm, *rotary, self.text_k_norm(text_k), text_v, mask)
         return self.out(rearrange(y, "b heads n d -> b n (heads d)"))
@@ -133,7 +131,7 @@ class Block(nn.Module):
         rotary: tuple[Tensor, Tensor],
         mask: Tensor | None,
     ) -> Tensor:
-        """x (b, t·h·w, d), text (b, m, d), time (b, t, 6, d), mask (b, t·h·w + m) or None -> x."""
+        """X (b, t·h·w, d), text (b, m, d), time (b, t, 6, d), mask (b, t·h·w + m) or None -> x."""
         tokens = x.shape[1] // frames
         parts = (time + self.table.to(time.dtype)).unbind(2)
         shift, scale, gate, shift2, scale2, gate2 = (
@@ -205,9 +203,7 @@ class DiT(nn.Module):
 
     def _read(self, text: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Text (b, m, e) with real tokens where `seen` (b, m): tokens for attention and their mean."""
-        tokens = torch.where(
-            seen[..., None], self.text_in(text), self.text_pad.to(text.dtype)[: text.shape[1]]
-        )
+        tokens = torch.where(seen[..., None], self.text_in(text), self.text_pad.to(text.dtype)[: text.shape[1]])
         share = seen.to(tokens.dtype) / seen.sum(1, keepdim=True).clamp(min=1)
         return tokens, self.pooled((tokens * share[..., None]).sum(1))
 
@@ -248,9 +244,7 @@ class DiT(nn.Module):
         stem = self.stem_block(self.stem(inputs.to(dtype), mask), mask)
 
         tokens = self.patchify(rearrange(stem, "b c t (h p) (w q) -> b (t h w) (c p q)", p=patch, q=patch))
-        tokens = tokens + repeat(
-            self.place(self._absolute(place, patch).to(dtype)), "b n d -> b (t n) d", t=t
-        )
+        tokens = tokens + repeat(self.place(self._absolute(place, patch).to(dtype)), "b n d -> b (t n) d", t=t)
         words, pooled = self._read(text.to(dtype), seen)
         condition = F.silu(self._condition(timesteps, place, pooled))
         time = rearrange(self.time_block(condition), "b t (six d) -> b t six d", six=6)
@@ -258,13 +252,9 @@ class DiT(nn.Module):
         for block in self.blocks:
             tokens = block(tokens, words, time, t, rotary, keys)
 
-        shift, scale = repeat(
-            self.last_time(condition), "b t (two d) -> two b (t n) d", two=2, n=tokens.shape[1] // t
-        )
+        shift, scale = repeat(self.last_time(condition), "b t (two d) -> two b (t n) d", two=2, n=tokens.shape[1] // t)
         tokens = self.unpatchify(layer_norm_modulate(tokens, shift.to(dtype), scale.to(dtype)))
-        deep = rearrange(
-            tokens, "b (t h w) (c p q) -> b c t (h p) (w q)", t=t, h=h // patch, p=patch, q=patch
-        )
+        deep = rearrange(tokens, "b (t h w) (c p q) -> b c t (h p) (w q)", t=t, h=h // patch, p=patch, q=patch)
         y = self.head_block(self.join(torch.cat([stem, deep], 1), mask), mask)
         detail = self.head(F.silu(y), mask).float()
         clean = x * (spread**2 * (1 - level) / total**2) + detail * (spread * level / total)

@@ -18,7 +18,8 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
         self.eps = eps
 
-    def forward(self, x: Tensor) -> Tensor:  # (..., d)
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d) -> (..., d)."""
         return rms_norm(x, self.weight.to(x.dtype), self.eps)
 
 
@@ -30,7 +31,8 @@ class Projector(nn.Module):
         self.inward = nn.Linear(inward, width)
         self.outward = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:  # (..., inward) -> (..., width)
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., inward) -> (..., width)."""
         return self.outward(F.silu(self.inward(x)))
 
 
@@ -56,10 +58,9 @@ class FrameConv(nn.Module):
             nn.init.zeros_(self.conv.weight)
             nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:  # (b, c, t, h, w)
-        frames = rearrange(masked(x, mask), "b c t h w -> (b t) c h w").contiguous(
-            memory_format=torch.channels_last
-        )
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(b, c, t, h, w) -> (b, c', t, h, w); the mask is (b, t, h, w)."""
+        frames = rearrange(masked(x, mask), "b c t h w -> (b t) c h w").contiguous(memory_format=torch.channels_last)
         return rearrange(self.conv(frames), "(b t) c h w -> b c t h w", b=len(x))
 
 
@@ -72,7 +73,8 @@ class FrameResidual(nn.Module):
         self.first = FrameConv(channels, channels)
         self.second = FrameConv(channels, channels, zero=True)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:  # (b, c, t, h, w)
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(b, c, t, h, w) -> (b, c', t, h, w); the mask is (b, t, h, w)."""
         y = rearrange(self.norm(rearrange(x, "b c t h w -> b t h w c")), "b t h w c -> b c t h w")
         y = self.first(F.silu(y), mask)
         return x + self.second(F.silu(y), mask)

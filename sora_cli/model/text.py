@@ -31,9 +31,7 @@ def bert(spec: TextSpec) -> "BertModel":
 
 
 @torch.no_grad()
-def encode(
-    network: "BertModel", tokenizer: "Tokenizer", prompts: list[str], tokens: int
-) -> tuple[Tensor, Tensor]:
+def encode(network: "BertModel", tokenizer: "Tokenizer", prompts: list[str], tokens: int) -> tuple[Tensor, Tensor]:
     """Features of prompts: (b, tokens, e), and which of them are real, (b, tokens); longer prompts are cut.
 
     An empty prompt has no real token at all: it is the unconditional input of guidance.

@@ -67,9 +67,7 @@ class PaperEngine:
             progress.step(step + 1)
         progress.note("drawn on paper")
         size = {"width": request.width, "height": request.height}
-        with open_writer(
-            output, **size, fps=request.fps, frames=request.frames, metadata=text, force=force
-        ) as writer:
+        with open_writer(output, **size, fps=request.fps, frames=request.frames, metadata=text, force=force) as writer:
             for _ in range(request.frames):
                 writer.write(np.full((request.height, request.width, 3), 128, np.uint8))
                 self.fail()

@@ -60,9 +60,7 @@ def test_a_reader_that_leaves_early_is_no_traceback(spawn: Any) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_the_work_says_how_to_go_on_and_leaves_nothing(
-    spawn: Any, number: signal.Signals
-) -> None:
+def test_a_signal_stops_the_work_says_how_to_go_on_and_leaves_nothing(spawn: Any, number: signal.Signals) -> None:
     (spawn.modules / "waiting.py").write_text(WAITING)
     folder = spawn.folder
     process = spawn("generate", "a cat", "--seed", 1, module="waiting")
@@ -71,7 +69,5 @@ def test_a_signal_stops_the_work_says_how_to_go_on_and_leaves_nothing(
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert err.splitlines()[-1].startswith(
-        "error: stopped before the end: start again with sora generate 'a cat'"
-    )
+    assert err.splitlines()[-1].startswith("error: stopped before the end: start again with sora generate 'a cat'")
     assert list(folder.iterdir()) == []

@@ -87,9 +87,7 @@ def test_an_aspect_ratio_has_even_sides_and_no_fewer_pixels_than_the_default(acr
     assert parse_size(f"{down}:{across}", DEFAULTS) == (height, width)
 
 
-@given(
-    st.fractions(Fraction(1, 1000), 400, max_denominator=10**6), st.fractions(1, 240, max_denominator=1001)
-)
+@given(st.fractions(Fraction(1, 1000), 400, max_denominator=10**6), st.fractions(1, 240, max_denominator=1001))
 def test_frames_are_the_floor_of_seconds_times_rate_plus_a_half(seconds: Fraction, fps: Fraction) -> None:
     assert frame_count(seconds, fps) == max(1, math.floor(seconds * fps + Fraction(1, 2)))
 
@@ -128,9 +126,7 @@ def test_memory_is_read_in_powers_of_1024(text: str, size: int | None) -> None:
 
 
 @pytest.mark.parametrize("parse", [parse_seconds, parse_fps, parse_guidance, parse_memory])
-@given(
-    text=st.text(max_size=30) | st.sampled_from(["nan", "inf", "-inf", "1e9", "1e999999999", "-1", "", "1/0"])
-)
+@given(text=st.text(max_size=30) | st.sampled_from(["nan", "inf", "-inf", "1e9", "1e999999999", "-1", "", "1/0"]))
 def test_any_text_is_a_sane_value_or_a_usage_error(parse: Any, text: str) -> None:
     try:
         assert 0 <= parse(text) < 2**60

@@ -24,9 +24,7 @@ def steps(sora: Sora, *options: str) -> int:
     return sora("generate", "a cat", "--dry-run", "--json", *options).json["request"]["steps"]
 
 
-def test_the_stronger_source_wins(
-    sora: Sora, engine: Any, user_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_stronger_source_wins(sora: Sora, engine: Any, user_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert steps(sora) == 20
     user_file.write_text("steps = 1")
     assert steps(sora) == 1
@@ -107,9 +105,7 @@ def test_of_seconds_and_frames_the_stronger_source_counts(
         (b"seconds = 1\nframes = 3", "exclude each other"),
     ],
 )
-def test_bad_settings_are_refused_by_name(
-    sora: Sora, engine: Any, user_file: Path, text: bytes, words: str
-) -> None:
+def test_bad_settings_are_refused_by_name(sora: Sora, engine: Any, user_file: Path, text: bytes, words: str) -> None:
     Path("sora.toml").write_bytes(text)
     run = sora("generate", "a cat", "-q")
     assert (run.code, run.err.count("\n")) == (2, 1)

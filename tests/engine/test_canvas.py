@@ -1,7 +1,10 @@
 """The canvas: exact sizes on the network's grid, and levels that lead to them."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sora_cli.engine.canvas import LARGEST_STEP, Canvas, Grid, lay_out
 
 GRID = Grid(space=8, patch=16, time=4)
@@ -32,7 +35,7 @@ def test_levels_grow_on_the_grid_and_never_too_fast(width: int, height: int):
     areas = [level.width * level.height for level in levels]
     assert areas == sorted(areas)
     if max(width, height) / min(width, height) < 4:
-        growth = [(b / a) ** 0.5 for a, b in zip(areas, areas[1:], strict=False)]
+        growth = [(b / a) ** 0.5 for a, b in pairwise(areas)]
         assert all(rate < 1.5 * LARGEST_STEP for rate in growth)
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sora_cli.engine.canvas import Grid, lay_out
 from sora_cli.engine.decode import decode_groups, frames_of, tiles
 from sora_cli.model.vae.patch import PatchVAE

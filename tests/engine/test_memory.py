@@ -1,6 +1,7 @@
 """The memory plan: refuses what cannot work, chooses tiles and nothing else."""
 
 import pytest
+
 from sora_cli.engine.canvas import Canvas, Grid, lay_out
 from sora_cli.engine.memory import MB, plan_memory
 from sora_cli.errors import SoraError

@@ -38,9 +38,7 @@ def euler(shift: float) -> SchedulerMixin:
 
 
 def unipc(shift: float) -> SchedulerMixin:
-    return diffusers.UniPCMultistepScheduler(
-        use_flow_sigmas=True, flow_shift=shift, prediction_type="flow_prediction"
-    )
+    return diffusers.UniPCMultistepScheduler(use_flow_sigmas=True, flow_shift=shift, prediction_type="flow_prediction")
 
 
 @given(sigma=unit, shift=st.floats(0.1, 20))

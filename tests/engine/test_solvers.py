@@ -123,9 +123,7 @@ def test_cogvideox_ddim_follows_diffusers(snr_shift: float, steps: int) -> None:
 
 @pytest.mark.parametrize("prediction", ["epsilon", "sample"])
 def test_ddim_follows_diffusers_with_other_predictions_and_spacing(prediction: str) -> None:
-    reference = diffusers.CogVideoXDDIMScheduler(
-        prediction_type=prediction, set_alpha_to_one=False, steps_offset=1
-    )
+    reference = diffusers.CogVideoXDDIMScheduler(prediction_type=prediction, set_alpha_to_one=False, steps_offset=1)
     ours = trajectory(read(reference), 9)
     assert_same_trajectory(ours, reference_trajectory(reference, 9))
 
@@ -216,9 +214,7 @@ class Killed(Exception):
     """Stands for the end of a process in mid-run."""
 
 
-def checkpoint_and_die(
-    done: int, generator: torch.Generator, saved: dict[str, Tensor]
-) -> Callable[[Step], None]:
+def checkpoint_and_die(done: int, generator: torch.Generator, saved: dict[str, Tensor]) -> Callable[[Step], None]:
     """An on_step that saves everything after `done` rows and dies there."""
 
     def on_step(step: Step) -> None:

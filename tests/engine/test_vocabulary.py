@@ -1,6 +1,7 @@
 """Words that a model was never taught are named; their forms, and little words, are not."""
 
 import pytest
+
 from sora_cli.engine.vocabulary import unknown_words
 
 KNOWN = frozenset({"cat", "sunset", "jumping", "moving", "puppy", "butterfly", "standing"})

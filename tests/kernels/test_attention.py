@@ -74,8 +74,6 @@ def test_gradients() -> None:
         ((2, 3, 7, 4), torch.ones(2, 1, 1, 7, dtype=torch.bool), "expected torch.bool"),
     ],
 )
-def test_shapes_that_do_not_fit_are_refused(
-    k: tuple[int, ...], mask: torch.Tensor | None, problem: str
-) -> None:
+def test_shapes_that_do_not_fit_are_refused(k: tuple[int, ...], mask: torch.Tensor | None, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         attention(torch.ones(2, 3, 5, 4), torch.ones(k), torch.ones(k), mask)

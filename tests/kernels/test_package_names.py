@@ -24,7 +24,4 @@ def test_kernels_is_not_found_as_a_package_of_ours() -> None:
 def test_kernels_import_no_triton() -> None:
     paths = [str(ROOT / "kernels")]
     code = f"import sys; sys.path[:0] = {paths}; import sora_kernels; print('triton' in sys.modules)"
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip()
-        == b"False"
-    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b"False"

@@ -30,11 +30,7 @@ def inputs(
     q, k, v = (randn(*shape, dtype=dtype, seed=seed) for seed in range(3))
     weights = tuple(1 + 0.1 * randn(dim, dtype=dtype, seed=seed) for seed in (3, 4))
     cos, sin = rope_table(10 * randn(b, n, 1, seed=5), (dim,))
-    text = (
-        tuple(randn(b, heads, extra, dim, dtype=dtype, seed=seed) for seed in (6, 7))
-        if extra
-        else (None, None)
-    )
+    text = tuple(randn(b, heads, extra, dim, dtype=dtype, seed=seed) for seed in (6, 7)) if extra else (None, None)
     mask = torch.arange(n + extra).expand(b, -1) % 3 != 1 if masked else None
     return q, k, v, *weights, cos, sin, *text, mask
 

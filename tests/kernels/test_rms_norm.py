@@ -32,15 +32,20 @@ def test_blocks_join_without_a_trace() -> None:
     torch.testing.assert_close(rms_norm(x)[-20:], rms_norm(x[-20:]), rtol=0, atol=1e-6)
 
 
+def test_weight_alone_gets_its_gradient_over_blocks() -> None:
+    x, weight = randn(2 * BLOCK_ELEMENTS // 64 + 13, 64), torch.ones(64, requires_grad=True)
+    rms_norm(x, weight).sum().backward()
+    assert weight.grad is not None
+    torch.testing.assert_close(weight.grad, rms_norm_ref(x).sum(0), rtol=1e-4, atol=0.02)
+
+
 def test_strided_heads_are_normed_as_their_copy() -> None:
     heads = randn(2, 11, 3, 16).transpose(1, 2)
     torch.testing.assert_close(rms_norm(heads), rms_norm(heads.contiguous()))
 
 
 def test_large_halves_do_not_overflow() -> None:
-    assert torch.allclose(
-        rms_norm(torch.full((2, 64), 60000.0, dtype=torch.float16)).float(), torch.ones(2, 64)
-    )
+    assert torch.allclose(rms_norm(torch.full((2, 64), 60000.0, dtype=torch.float16)).float(), torch.ones(2, 64))
 
 
 def test_zeros_stay_zeros_with_finite_gradients() -> None:

@@ -96,9 +96,7 @@ def test_what_a_format_cannot_hold_is_refused(path: str, width: int, height: int
 def test_import_stays_light(module: str) -> None:
     heavy = {"torch", "av", "PIL", "numpy"}
     code = f"import sys, sora_cli.media.{module}; print({heavy} & set(sys.modules) or '')"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=_paths(), check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=_paths(), check=True)
     assert done.stdout.strip() == ""
 
 

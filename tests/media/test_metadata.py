@@ -34,9 +34,7 @@ STILLS = ["a.png", "a.jpg", "a.jpeg", "a.webp", "a.gif"]
 
 
 @pytest.mark.parametrize("escaped", [True, False])
-@pytest.mark.parametrize(
-    ("name", "count"), [*((name, 3) for name in OUTPUTS), *((name, 1) for name in STILLS)]
-)
+@pytest.mark.parametrize(("name", "count"), [*((name, 3) for name in OUTPUTS), *((name, 1) for name in STILLS)])
 def test_record_reads_back_identically(
     tmp_path: Path, name: str, count: int, escaped: bool, make_frames: MakeFrames, write: Write
 ) -> None:
@@ -53,9 +51,7 @@ def test_long_record_survives(tmp_path: Path, name: str, make_frames: MakeFrames
     assert read_metadata(file) == record
 
 
-def test_sequence_holds_it_in_its_first_picture(
-    tmp_path: Path, make_frames: MakeFrames, write: Write
-) -> None:
+def test_sequence_holds_it_in_its_first_picture(tmp_path: Path, make_frames: MakeFrames, write: Write) -> None:
     write(tmp_path / "%d.png", make_frames(16, 16, 2), metadata=json.dumps(RECORD))
     assert read_metadata(tmp_path / "0.png") == RECORD
     assert read_metadata(tmp_path / "%d.png") == RECORD

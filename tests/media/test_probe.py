@@ -60,9 +60,7 @@ def add_sound(container: Any, seconds: int) -> None:
     container.mux(stream.encode())
 
 
-@pytest.mark.parametrize(
-    "fps", [Fraction(24), Fraction(30000, 1001), Fraction(60000, 1001), Fraction(120000, 1001)]
-)
+@pytest.mark.parametrize("fps", [Fraction(24), Fraction(30000, 1001), Fraction(60000, 1001), Fraction(120000, 1001)])
 @pytest.mark.parametrize("ending", CODECS)
 def test_videos_are_described_exactly(
     tmp_path: Path, ending: str, fps: Fraction, make_frames: MakeFrames, write: Write
@@ -144,9 +142,7 @@ def test_a_phone_picture_with_a_preview_is_one_picture(tmp_path: Path) -> None:
     assert (found.kind, found.frames) == ("image", 1)
 
 
-def test_sequence_is_counted_from_zero_without_gaps(
-    tmp_path: Path, make_frames: MakeFrames, write: Write
-) -> None:
+def test_sequence_is_counted_from_zero_without_gaps(tmp_path: Path, make_frames: MakeFrames, write: Write) -> None:
     write(tmp_path / "%03d.png", make_frames(16, 16, 5))
     (tmp_path / "003.png").unlink()
     found = probe(tmp_path / "%03d.png")
@@ -194,9 +190,7 @@ def test_vp8_is_counted_by_its_shown_frames(tmp_path: Path, make_frames: MakeFra
     with av.open(str(tmp_path / "a.webm"), "w") as container:
         stream = container.add_stream("libvpx", rate=24)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        packets = [
-            stream.encode(av.VideoFrame.from_ndarray(f, format="rgb24")) for f in make_frames(64, 48, 20)
-        ]
+        packets = [stream.encode(av.VideoFrame.from_ndarray(f, format="rgb24")) for f in make_frames(64, 48, 20)]
         for index, packet in enumerate(packet for some in [*packets, stream.encode()] for packet in some):
             container.mux(_hidden(packet) if index == 7 else packet)
     assert probe(tmp_path / "a.webm").frames == 19

@@ -73,9 +73,7 @@ def test_a_file_that_appears_meanwhile_stays(tmp_path: Path, name: str, make_fra
     late = Path(str(path) % 2) if "%" in name else path
     with (
         pytest.raises(SoraError) as refusal,
-        open_writer(
-            path, width=16, height=16, fps=Fraction(24), frames=4, metadata=None, force=False
-        ) as writer,
+        open_writer(path, width=16, height=16, fps=Fraction(24), frames=4, metadata=None, force=False) as writer,
     ):
         for frame in make_frames(16, 16, 4):
             writer.write(frame)
@@ -160,9 +158,7 @@ def test_two_writers_of_one_name_do_not_mix(tmp_path: Path, make_frames: MakeFra
 def test_permissions_are_those_of_any_new_file(tmp_path: Path, make_frames: MakeFrames, write: Write) -> None:
     write(tmp_path / "a.mp4", make_frames(16, 16, 1))
     (tmp_path / "plain").touch()
-    assert stat.S_IMODE((tmp_path / "a.mp4").stat().st_mode) == stat.S_IMODE(
-        (tmp_path / "plain").stat().st_mode
-    )
+    assert stat.S_IMODE((tmp_path / "a.mp4").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
 
 
 def test_long_names_and_odd_names_work(

@@ -94,9 +94,7 @@ def test_rate_is_exact_and_time_begins_at_zero(
     assert all(abs(time - index / fps) <= half_a_tick for index, time in enumerate(times))
 
 
-@pytest.mark.parametrize(
-    "fps", [Fraction(24), Fraction(30000, 1001), Fraction(60), Fraction(100), Fraction(7)]
-)
+@pytest.mark.parametrize("fps", [Fraction(24), Fraction(30000, 1001), Fraction(60), Fraction(100), Fraction(7)])
 @pytest.mark.parametrize(("ending", "tick"), [(".gif", 10), (".webp", 1)])
 def test_delays_of_animations_add_up(
     tmp_path: Path, ending: str, tick: int, fps: Fraction, make_frames: MakeFrames, write: Write
@@ -158,18 +156,14 @@ def test_pictures_look_like_what_was_given(
     tmp_path: Path, ending: str, least: float, size: tuple[int, int], write: Write, decode: Decode
 ) -> None:
     y, x = np.mgrid[0 : size[1], 0 : size[0]]
-    frames = [
-        np.stack([x + index, 60 + y, 200 - x // 2 + y // 3], axis=-1).astype(np.uint8) for index in range(12)
-    ]
+    frames = [np.stack([x + index, 60 + y, 200 - x // 2 + y // 3], axis=-1).astype(np.uint8) for index in range(12)]
     write(tmp_path / f"clip{ending}", frames)
     back = decode(tmp_path / f"clip{ending}")
     assert min(psnr(a, b) for a, b in zip(frames, back, strict=True)) > least
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".mov"])
-def test_odd_sizes_are_444_with_a_note(
-    tmp_path: Path, ending: str, make_frames: MakeFrames, write: Write
-) -> None:
+def test_odd_sizes_are_444_with_a_note(tmp_path: Path, ending: str, make_frames: MakeFrames, write: Write) -> None:
     odd = write(tmp_path / f"odd{ending}", make_frames(17, 33, 2))
     even = write(tmp_path / f"even{ending}", make_frames(18, 32, 2))
     assert "4:4:4" in odd.notes[0]
@@ -180,18 +174,14 @@ def test_odd_sizes_are_444_with_a_note(
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".mov"])
-def test_index_stands_before_the_pictures(
-    tmp_path: Path, ending: str, make_frames: MakeFrames, write: Write
-) -> None:
+def test_index_stands_before_the_pictures(tmp_path: Path, ending: str, make_frames: MakeFrames, write: Write) -> None:
     write(tmp_path / f"clip{ending}", make_frames(64, 64, 5))
     data = (tmp_path / f"clip{ending}").read_bytes()
     assert 0 < data.index(b"moov") < data.index(b"mdat")
 
 
 @pytest.mark.parametrize("ending", [*VIDEOS, *ANIMATIONS])
-def test_same_frames_give_the_same_bytes(
-    tmp_path: Path, ending: str, make_frames: MakeFrames, write: Write
-) -> None:
+def test_same_frames_give_the_same_bytes(tmp_path: Path, ending: str, make_frames: MakeFrames, write: Write) -> None:
     outputs = [write(tmp_path / f"{name}{ending}", make_frames(64, 48, 6)).output for name in "ab"]
     assert outputs[0].sha256 == outputs[1].sha256
     assert outputs[0].sha256 == hashlib.sha256((tmp_path / f"a{ending}").read_bytes()).hexdigest()
@@ -217,9 +207,7 @@ def test_rest_of_an_earlier_sequence_is_noted(tmp_path: Path, make_frames: MakeF
     assert "earlier sequence" in write(tmp_path / "%d.png", make_frames(16, 16, 3), force=True).notes[0]
 
 
-def test_gif_above_fifty_frames_a_second_is_noted(
-    tmp_path: Path, make_frames: MakeFrames, write: Write
-) -> None:
+def test_gif_above_fifty_frames_a_second_is_noted(tmp_path: Path, make_frames: MakeFrames, write: Write) -> None:
     assert "too slowly" in write(tmp_path / "a.gif", make_frames(16, 16, 3), fps=Fraction(60)).notes[0]
 
 
@@ -262,9 +250,7 @@ def test_wrong_frames_are_named(tmp_path: Path, frame: np.ndarray, told: str, wr
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("count", "told"), [(1, "1 frames came, not 2"), (3, "more than 2"), (0, "0 frames came")]
-)
+@pytest.mark.parametrize(("count", "told"), [(1, "1 frames came, not 2"), (3, "more than 2"), (0, "0 frames came")])
 @pytest.mark.parametrize("ending", [".mp4", ".mkv", ".gif", ".webp", "-%d.png"])
 def test_wrong_count_is_an_error_and_leaves_nothing(
     tmp_path: Path, ending: str, count: int, told: str, make_frames: MakeFrames

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
+
 from sora_cli.model.dit import DiT, Place, locate, nearest_known, seconds_of
 from sora_weights.spec import DiTSpec
 
-SPEC = DiTSpec(
-    channels=4, patch=2, width=32, depth=2, heads=2, conv_width=8, text_width=6, text_tokens=5
-)
+SPEC = DiTSpec(channels=4, patch=2, width=32, depth=2, heads=2, conv_width=8, text_width=6, text_tokens=5)
 
 
 @pytest.fixture(scope="module")

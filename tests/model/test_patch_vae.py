@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from sora_cli.model.vae.patch import HALO, PatchVAE
 from sora_weights.spec import PatchVAESpec
 

@@ -58,9 +58,7 @@ def test_network_on_meta_gets_every_weight(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_floating_weights_take_the_dtype_asked_for_and_counts_stay_whole(
-    tmp_path: Path, dtype: torch.dtype
-) -> None:
+def test_floating_weights_take_the_dtype_asked_for_and_counts_stay_whole(tmp_path: Path, dtype: torch.dtype) -> None:
     network = on_meta()
     load_into(network, open_weights(saved(tmp_path / "net.safetensors")), SAME_KEYS, dtype)
     assert {tensor.dtype for tensor in network.parameters()} == {dtype}
@@ -279,9 +277,7 @@ def test_broken_index_is_refused(tmp_path: Path, content: bytes) -> None:
         ),
     ],
 )
-def test_index_and_its_files_name_the_same_keys(
-    tmp_path: Path, weight_map: dict[str, str], problem: str
-) -> None:
+def test_index_and_its_files_name_the_same_keys(tmp_path: Path, weight_map: dict[str, str], problem: str) -> None:
     saved(tmp_path / "one.safetensors", {"x": torch.ones(1)})
     saved(tmp_path / "two.safetensors", {"x": torch.ones(1), "z": torch.ones(1)})
     index(tmp_path, weight_map)

@@ -188,10 +188,7 @@ def test_installed_models_lie_in_the_user_folder_without_sora_home(monkeypatch: 
 def test_registry_is_imported_without_torch() -> None:
     paths = [str(Path(registry.__file__).parents[1])]
     code = f"import sys; sys.path[:0] = {paths}; import sora_weights.registry; print('torch' in sys.modules)"
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip()
-        == b"False"
-    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b"False"
 
 
 def test_unknown_error_code_is_a_mistake() -> None:

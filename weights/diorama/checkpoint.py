@@ -15,24 +15,25 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) ->
     """Write tensors and a JSON-able dictionary beside them, replacing `path` in one move."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    save_file(
-        {k: v.detach().contiguous() for k, v in tensors.items()}, part, {"facts": json.dumps(dict(facts))}
-    )
+    save_file({k: v.detach().contiguous() for k, v in tensors.items()}, part, {"facts": json.dumps(dict(facts))})
     os.replace(part, path)
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save` wrote."""
     with safe_open(path, "pt") as data:
-        return {key: data.get_tensor(key) for key in data.keys()}, json.loads(data.metadata()["facts"])
+        return {key: data.get_tensor(key) for key in list(data.keys())}, json.loads(data.metadata()["facts"])
+
+
+def part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with NAME and a dot, without that."""
+    return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
 
 
 def optimiser_tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tensors of an optimiser's `state_dict`, by flat names."""
     return {
-        f"optimiser.{index}.{name}": value
-        for index, entry in state["state"].items()
-        for name, value in entry.items()
+        f"optimiser.{index}.{name}": value for index, entry in state["state"].items() for name, value in entry.items()
     }
 
 

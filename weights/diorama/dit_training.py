@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from einops import rearrange
+from einops import rearrange, reduce
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 from vocabulary import CAMERAS_OF_MOTION, MOTIONS, SCENES, SUBJECTS, caption
-from world import Scenario, Sprites, View, draw_scenario, render
+from world import Scenario, Sprites, View, draw_scenario, figure_pixel, render_figure
 
 from sora_cli.engine.networks import load_text_encoder
 from sora_cli.model.dit import STILL_RATE, DiT, Place, locate, seconds_of
@@ -19,8 +19,11 @@ from sora_cli.model.vae.patch import SPACE, TIME, PatchVAE
 from sora_weights.spec import TextSpec
 
 WORDINGS = 16  # captions of each combination
-TOKENS = 640  # patches in a batch, about
+TOKENS = 560  # patches in a batch, about
 PATCH = 16  # pixels along a patch
+FOCUS = 3.0  # how much more a latent weighs in the loss where it is all figure
+CLOSEST = 0.75  # close-ups are never noisier: they would teach that every window has a figure
+REFINED = 0.7  # crops of large pictures are never noisier: they are only ever refined
 SHAPES = {  # pictures of about the same area, in pixels; a padded batch mixes one row of these
     "wide": ((160, 96), (160, 96), (144, 96), (176, 80), (160, 80)),
     "square": ((128, 128), (112, 112), (128, 112), (112, 128)),
@@ -30,9 +33,10 @@ SHAPES = {  # pictures of about the same area, in pixels; a padded batch mixes o
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """Shares of what is shown: single pictures, clips, and crops of large pictures (the rest of 1)."""
+    """Shares of what is shown: pictures, close-ups of their figures, clips, crops of large pictures (the rest)."""
 
     images: float
+    closeups: float
     clips: float
     mixed: float = 0.4  # share of batches with several shapes, padded and masked
 
@@ -42,6 +46,7 @@ class Sample:
     """One training example: latents (c, t, h, w) and where they lie in picture and time."""
 
     latents: Tensor
+    figure: Tensor  # share of each latent that is figure, (t, h, w)
     view: View
     fps: float
     words: int
@@ -50,18 +55,27 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Padded examples: latents (b, c, t, h, w), mask (b, t, h, w) or None, place, rows of the caption table (b,)."""
+    """Padded examples: latents (b, c, t, h, w), figure (b, t, h, w), mask (b, t, h, w) or None, place, rows of the
+    caption table (b,), and the highest timestep to train at.
+    """
 
     latents: Tensor
+    figure: Tensor
     mask: Tensor | None
     place: Place
     words: Tensor
-    crop: bool
+    noisiest: float
+
+    @property
+    def kind(self) -> str:
+        """What it shows, in a word."""
+        return "part" if self.noisiest < 1 else "image" if self.latents.shape[2] == 1 else "clip"
 
     def to(self, device: str) -> "Batch":
         """The same on another device."""
         mask = None if self.mask is None else self.mask.to(device)
-        return Batch(self.latents.to(device), mask, self.place.to(device), self.words, self.crop)
+        latents, figure = self.latents.to(device), self.figure.to(device)
+        return Batch(latents, figure, mask, self.place.to(device), self.words, self.noisiest)
 
 
 def combinations() -> list[tuple[str, str, str, str]]:
@@ -90,18 +104,17 @@ def place_of(sample: Sample) -> Place:
     return locate(seconds, rate, (view.height, view.width), (view.top, view.left), (h, w), SPACE)
 
 
-def collate(samples: list[Sample], crop: bool) -> Batch:
+def collate(samples: list[Sample], noisiest: float = 1.0) -> Batch:
     """Pad to the largest of each side; positions in the padding repeat the last one."""
     shapes = [sample.latents.shape for sample in samples]
     c, t, h, w = shapes[0][0], *(max(shape[axis] for shape in shapes) for axis in (1, 2, 3))
-    latents, mask = (
-        torch.zeros(len(samples), c, t, h, w),
-        torch.zeros(len(samples), t, h, w, dtype=torch.bool),
-    )
+    latents, figure = torch.zeros(len(samples), c, t, h, w), torch.zeros(len(samples), t, h, w)
+    mask = torch.zeros(len(samples), t, h, w, dtype=torch.bool)
     places = []
     for i, sample in enumerate(samples):
         st, sh, sw = sample.latents.shape[1:]
         latents[i, :, :st, :sh, :sw] = sample.latents
+        figure[i, :st, :sh, :sw] = sample.figure
         mask[i, :st, :sh, :sw] = True
         p = place_of(sample)
         places.append(
@@ -116,7 +129,7 @@ def collate(samples: list[Sample], crop: bool) -> Batch:
         )
     place = Place(*(torch.cat(parts) for parts in zip(*places, strict=True)))
     words = torch.tensor([sample.words for sample in samples])
-    return Batch(latents, None if bool(mask.all()) else mask, place, words, crop)
+    return Batch(latents, figure, None if bool(mask.all()) else mask, place, words, noisiest)
 
 
 def _extended(row: Tensor, length: int) -> Tensor:
@@ -130,16 +143,21 @@ class Examples(IterableDataset[Batch]):
         self.sprites, self.vae, self.mixture, self.seed = sprites, vae, mixture, seed
         self.index = {combination: i for i, combination in enumerate(combinations())}
 
-    def _sample(self, rng: random.Random, view: View, latent_frames: int, fps: float) -> Sample:
-        """A random scenario; half of the clips begin in mid-stream, as the windows of a long video do."""
+    def _sample(
+        self, rng: random.Random, view: View, latent_frames: int, fps: float, side: int | None = None
+    ) -> Sample:
+        """A random scenario, or with `side` a square around its figure; half of the clips begin in mid-stream."""
         s: Scenario = draw_scenario(rng)
         first = int(latent_frames > 1 and rng.random() < 0.5)
-        times = torch.arange(TIME * (latent_frames + first) - 3) / fps + rng.uniform(-0.1, 1.6)
-        pictures = rearrange(render(s, self.sprites, view, times), "T c h w -> 1 c T h w") * 2 - 1
+        start = rng.uniform(-0.1, 1.6)
+        if side is not None:
+            view = _around(figure_pixel(s, view, start), view, side, rng)
+        times = torch.arange(TIME * (latent_frames + first) - 3) / fps + start
+        picture, share = render_figure(s, self.sprites, view, times)
         with torch.no_grad():
-            latents = self.vae.encode(pictures)[0, :, first:]
+            latents = self.vae.encode(rearrange(picture, "T c h w -> 1 c T h w") * 2 - 1)[0, :, first:]
         words = self.index[s.subject, s.scene, s.motion, s.camera] * WORDINGS + rng.randrange(WORDINGS)
-        return Sample(latents, view, fps, words, first)
+        return Sample(latents, _pooled(share)[first:], view, fps, words, first)
 
     def _whole(self, rng: random.Random, latent_frames: int) -> Batch:
         fps = rng.choice((8, 12, 15, 24, 24, 24, 24, 24, 30, 48))
@@ -151,11 +169,20 @@ class Examples(IterableDataset[Batch]):
             width, height = rng.choice(shapes) if mixed else one
             samples.append(self._sample(rng, View(width, height), latent_frames, fps))
             used += latent_frames * width * height // PATCH**2
-        return collate(samples, crop=False)
+        return collate(samples)
+
+    def _closeups(self, rng: random.Random, latent_frames: int) -> Batch:
+        """The figure and a little around it, at the size at which pictures are composed: cheap, all that matters."""
+        side = 80 if rng.random() < 0.7 else 96
+        count = max(1, TOKENS // (latent_frames * (side // PATCH) ** 2))
+        shapes = SHAPES[rng.choice(("wide", "wide", "wide", "square", "tall"))]
+        views = [View(*rng.choice(shapes)) for _ in range(count)]
+        return collate([self._sample(rng, view, latent_frames, 24, side) for view in views], CLOSEST)
 
     def _crops(self, rng: random.Random) -> Batch:
+        """Parts of large pictures, little noisy: they are only ever refined."""
         latent_frames = rng.choice((1, 1, 1, 4))
-        factor = rng.choice((2, 2, 3, 4, 8, 12))
+        factor = rng.choice((2, 2, 2, 3, 4, 8, 12))
         width, height = rng.choice(SHAPES[rng.choice(("wide", "wide", "square", "tall"))])
         width, height, side = width * factor, height * factor, rng.choice((96, 112, 128, 160, 208))
         samples = []
@@ -163,8 +190,9 @@ class Examples(IterableDataset[Batch]):
             left = rng.randrange(0, max(width - side, 0) + 1, PATCH)
             top = rng.randrange(0, max(height - side, 0) + 1, PATCH)
             view = View(width, height, left, top, min(side, width), min(side, height))
-            samples.append(self._sample(rng, view, latent_frames, 24))
-        return collate(samples, crop=True)
+            around = side if rng.random() < 0.6 else None
+            samples.append(self._sample(rng, view, latent_frames, 24, around))
+        return collate(samples, REFINED)
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
@@ -174,10 +202,27 @@ class Examples(IterableDataset[Batch]):
             pick = rng.random()
             if pick < self.mixture.images:
                 yield self._whole(rng, 1)
-            elif pick < self.mixture.images + self.mixture.clips:
+            elif pick < self.mixture.images + self.mixture.closeups:
+                yield self._closeups(rng, 1)
+            elif pick < self.mixture.images + self.mixture.closeups + self.mixture.clips:
                 yield self._whole(rng, rng.choice((4, 4, 7, 7, 13)))
             else:
                 yield self._crops(rng)
+
+
+def _around(middle: tuple[float, float], view: View, side: int, rng: random.Random) -> View:
+    """A square of a picture near `middle` (x, y), on the grid of patches and inside the picture."""
+    corner = []
+    for centre, length in zip(middle, (view.width, view.height), strict=True):
+        wanted = centre - side / 2 + rng.uniform(-PATCH, PATCH)
+        corner.append(min(max(0, PATCH * round(wanted / PATCH)), max(0, (length - side) // PATCH * PATCH)))
+    return View(view.width, view.height, *corner, min(side, view.width), min(side, view.height))
+
+
+def _pooled(share: Tensor) -> Tensor:
+    """Shares of pixels (4t - 3, 1, H, W) as shares of latents, (t, h, w)."""
+    padded = torch.cat([share[:1].expand(TIME - 1, -1, -1, -1), share])
+    return reduce(padded, "(t T) 1 (h p) (w q) -> t h w", "mean", T=TIME, p=SPACE, q=SPACE)
 
 
 def latent_spread(vae: PatchVAE, examples: Examples, batches: int) -> Tensor:
@@ -214,13 +259,12 @@ def _batches(items: list[str], size: int) -> Iterator[list[str]]:
 def draw_timesteps(batch: Batch, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Timesteps (b, t) and which frames are to be learned (b, t).
 
-    Logit-normal over whole samples; a quarter of the clips hold known frames (clean, or a little noisy as CogVideoX's
-    conditions: sigma = exp(N(-3, 0.5))), a tenth draw each frame by itself. Crops of large pictures are only ever
-    refined: their timesteps are low.
+    Logit-normal over whole samples, or even up to the batch's `noisiest`. A third of the clips hold known frames
+    (clean, or a little noisy as CogVideoX's conditions: sigma = exp(N(-3, 0.5))), a tenth draw each frame by itself.
     """
     b, _, t = batch.latents.shape[:3]
-    if batch.crop:
-        level = torch.rand(b, 1, generator=rng) * 0.68 + 0.02
+    if batch.noisiest < 1:
+        level = torch.rand(b, 1, generator=rng) * (batch.noisiest - 0.02) + 0.02
     else:
         level = torch.sigmoid(torch.randn(b, 1, generator=rng) * 1.1 + 0.2)
     level = level.expand(b, t).clone()
@@ -256,7 +300,10 @@ def _known_frames(frames: int, rng: torch.Generator) -> Tensor:
 
 
 def denoising_loss(net: DiT, batch: Batch, features: Tensor, seen: Tensor, rng: torch.Generator) -> Tensor:
-    """Velocity loss of the predicted clean latents: the mean of ((clean - predicted) / t)^2, frames to learn only."""
+    """Velocity loss of the predicted clean latents: the mean of ((clean - predicted) / t)^2 over frames to learn.
+
+    Latents of the figure weigh more: the optimum stays the same, but the little that is hard is learned sooner.
+    """
     device = batch.latents.device
     timesteps, learned = draw_timesteps(batch, rng)
     noise = torch.randn(batch.latents.shape, generator=rng).to(device)
@@ -266,7 +313,7 @@ def denoising_loss(net: DiT, batch: Batch, features: Tensor, seen: Tensor, rng: 
     dropped = (torch.rand(len(seen), 1, generator=rng) < 0.1).to(device)
     predicted = net(noisy, timesteps, features, seen & ~dropped, batch.place, batch.mask)
     error = ((batch.latents - predicted) / level.clamp(min=0.02)) ** 2
-    weight = rearrange(learned, "b t -> b 1 t 1 1").float().expand_as(error[:, :1])
+    weight = rearrange(learned, "b t -> b 1 t 1 1") * (1 + FOCUS * batch.figure[:, None])
     if batch.mask is not None:
         weight = weight * batch.mask[:, None]
     return (error.mean(1, keepdim=True) * weight).sum() / weight.sum().clamp(min=1)

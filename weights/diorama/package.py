@@ -10,6 +10,7 @@ from torch import Tensor
 from vocabulary import words
 
 EXACT = ("mean", "basis", "scale", "spread")  # statistics stay in float32
+LICENCE = "Apache-2.0; artwork of its training: Microsoft Fluent emoji, MIT; text encoder: MiniLM, Apache-2.0"
 ABOUT = "the small built-in model: toy figures in drawn scenes, trained by this project (weights/README.md)"
 
 
@@ -23,7 +24,7 @@ def write_model(folder: Path, dit: Mapping[str, Tensor], vae: Mapping[str, Tenso
     description = {
         "name": "diorama",
         "about": ABOUT,
-        "licence": "Apache-2.0; artwork of its training world: Microsoft Fluent emoji, MIT; text encoder: MiniLM, Apache-2.0",
+        "licence": LICENCE,
         "vocabulary": sorted(words()),
         "defaults": {
             "width": 320,

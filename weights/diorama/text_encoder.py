@@ -41,9 +41,7 @@ def prune(source: Path, target: Path) -> int:
     weights = load_file(source / "model.safetensors")
     rows = torch.tensor([vocabulary[token] for token in kept])
     weights["embeddings.word_embeddings.weight"] = weights["embeddings.word_embeddings.weight"][rows]
-    weights["embeddings.position_embeddings.weight"] = weights["embeddings.position_embeddings.weight"][
-        :POSITIONS
-    ]
+    weights["embeddings.position_embeddings.weight"] = weights["embeddings.position_embeddings.weight"][:POSITIONS]
     save_file(_packed(weights), target / "text.safetensors")
     return len(kept)
 

@@ -2,7 +2,9 @@
 
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
+import checkpoint
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -10,6 +12,7 @@ from torch import Tensor
 from world import Sprites, View, draw_scenario, render
 
 from sora_cli.model.vae.patch import SPACE, TIME, PatchVAE
+from sora_weights.spec import PatchVAESpec
 
 SHARPNESS = 0.5  # latents are scaled by the standard deviation to this power: 1 would whiten them fully
 
@@ -25,15 +28,27 @@ def random_crop(rng: random.Random, sprites: dict[str, Sprites], side: int, fram
     return rearrange(clip, "T c h w -> c T h w") * 2 - 1
 
 
+def endless_crops(seed: int, sprites: dict[str, Sprites], side: int, frames: int) -> Iterator[Tensor]:
+    """Random crops, for ever."""
+    rng = random.Random(seed)
+    while True:
+        yield random_crop(rng, sprites, side, frames)
+
+
+def load_vae(path: Path) -> PatchVAE:
+    """The autoencoder in a checkpoint, ready to encode."""
+    vae = PatchVAE(PatchVAESpec())
+    vae.load_state_dict(checkpoint.part(checkpoint.load(path)[0], "vae"))
+    return vae.eval()
+
+
 def fit_components(vae: PatchVAE, crops: Iterator[Tensor], count: int) -> Tensor:
     """Set the encoder from `count` crops' patches; returns the variances of the components that are kept."""
     total, outer, patches = torch.zeros(0), torch.zeros(0), 0
     for _ in range(count):
         crop = next(crops)
         groups = rearrange(crop[:, 1:], "c (t T) (h p) (w q) -> (t h w) (c T p q)", T=TIME, p=SPACE, q=SPACE)
-        first = rearrange(
-            crop[:, :1].expand(-1, TIME, -1, -1), "c T (h p) (w q) -> (h w) (c T p q)", p=SPACE, q=SPACE
-        )
+        first = rearrange(crop[:, :1].expand(-1, TIME, -1, -1), "c T (h p) (w q) -> (h w) (c T p q)", p=SPACE, q=SPACE)
         rows = torch.cat([groups, first]).double()
         total = rows.sum(0) if patches == 0 else total + rows.sum(0)
         outer = rows.T @ rows if patches == 0 else outer + rows.T @ rows

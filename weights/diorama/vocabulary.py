@@ -58,9 +58,7 @@ SCENES: dict[str, Tag] = {
     "beach": Tag(("on a beach", "on the beach", "by the sea", "at the seaside", "on the sand by the ocean")),
     "snow": Tag(("in the snow", "in snow", "in winter", "in a snowy field", "while snow is falling")),
     "forest": Tag(("in a forest", "in the forest", "in the woods", "among the trees", "between green trees")),
-    "underwater": Tag(
-        ("underwater", "under water", "under the sea", "at the bottom of the ocean", "deep in the sea")
-    ),
+    "underwater": Tag(("underwater", "under water", "under the sea", "at the bottom of the ocean", "deep in the sea")),
 }
 
 MOTIONS: dict[str, Tag] = {
@@ -142,6 +140,4 @@ def words() -> frozenset[str]:
     phrases = [phrase for tag in tags for phrase in tag.phrases]
     phrases += [word for subject in SUBJECTS.values() for word in subject.words]
     phrases += [frame.format(what="a an one the") for frame in FRAMES]
-    return frozenset(
-        word.strip(",.").lower() for phrase in phrases for word in phrase.split() if word.strip(",.")
-    )
+    return frozenset(word.strip(",.").lower() for phrase in phrases for word in phrase.split() if word.strip(",."))

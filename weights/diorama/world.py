@@ -38,9 +38,7 @@ def load_sprites(assets: Path, code: str) -> Sprites:
     """Read an animated WebP; `assets` is searched below for CODE.webp (also with the suffix -fe0f)."""
     found = [p for name in (code, f"{code}-fe0f") for p in sorted(assets.glob(f"**/*anim*/**/{name}.webp"))]
     if not found:
-        raise FileNotFoundError(
-            f"{code}.webp is nowhere below {assets}: see weights/README.md for the packages"
-        )
+        raise FileNotFoundError(f"{code}.webp is nowhere below {assets}: see weights/README.md for the packages")
     image = Image.open(found[0])
     frames = []
     for index in range(getattr(image, "n_frames", 1)):
@@ -72,7 +70,7 @@ def load_all_sprites(assets: Path, cache: Path) -> dict[str, Sprites]:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One clip, whatever its size: who, where, what happens, seen how; `dice` are its private random numbers in [0, 1)."""
+    """One clip, whatever its size: who, where, what happens, seen how, and private random numbers in [0, 1)."""
 
     subject: str
     scene: str
@@ -289,9 +287,7 @@ def _world_grid(view: View, shift: Tensor, zoom: Tensor) -> tuple[Tensor, Tensor
     return x.expand(-1, 1, rows, columns), y.expand(-1, 1, rows, columns), 1.0 / unit
 
 
-def _figure(
-    s: Scenario, sprites: Sprites, view: View, times: Tensor, x: Tensor, y: Tensor
-) -> tuple[Tensor, Tensor]:
+def _figure(s: Scenario, sprites: Sprites, view: View, times: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """The figure's premultiplied RGBA, (T, 4, h, w), and its shadow on the ground, (T, 1, h, w)."""
     path = _path(s, times, view.width / view.height)
     size = path.size.view(-1, 1, 1, 1)
@@ -314,10 +310,26 @@ def _figure(
 
 def render(s: Scenario, sprites: dict[str, Sprites], view: View, times: Tensor) -> Tensor:
     """Draw a scenario at the given `times` (seconds, (T,)): RGB in [0, 1], (T, 3, h, w), h x w the view's crop."""
+    return render_figure(s, sprites, view, times)[0]
+
+
+def render_figure(s: Scenario, sprites: dict[str, Sprites], view: View, times: Tensor) -> tuple[Tensor, Tensor]:
+    """What `render` draws, and how much of each pixel is the figure, (T, 1, h, w)."""
     times = times.float()
     shift, zoom = _camera(s, times)
     x, y, soft = _world_grid(view, shift, zoom)
     ground = PAINTERS[s.scene](x, y, times.view(-1, 1, 1, 1), s.dice, soft).expand(len(times), 3, *view.size)
     rgba, shadow = _figure(s, sprites[s.subject], view, times, x, y)
     tint = _colour(*TINTS.get(s.scene, (1.0, 1.0, 1.0)))
-    return (ground * (1 - shadow) * (1 - rgba[:, 3:]) + rgba[:, :3] * tint).clamp(0, 1)
+    picture = ground * (1 - shadow) * (1 - rgba[:, 3:]) + rgba[:, :3] * tint
+    return picture.clamp(0, 1), rgba[:, 3:]
+
+
+def figure_pixel(s: Scenario, view: View, time: float) -> tuple[float, float]:
+    """About where the middle of the figure is in the whole picture at a time, (x, y) in pixels."""
+    times = torch.tensor([time])
+    path, (shift, zoom) = _path(s, times, view.width / view.height), _camera(s, times)
+    unit = min(view.width, view.height)
+    x = (path.x - shift) / zoom
+    y = (GROUND - path.lift - path.size / 2) / zoom
+    return float(x * unit + view.width / 2), float(y * unit + view.height / 2)

@@ -65,9 +65,7 @@ class Rule:
         whole = tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
         if self.layout:
             named = set(re.findall(r"[a-z_]+", self.layout))
-            whole = rearrange(
-                whole, self.layout, **{axis: size for axis, size in sizes.items() if axis in named}
-            )
+            whole = rearrange(whole, self.layout, **{axis: size for axis, size in sizes.items() if axis in named})
         return self._split(whole)
 
     def _split(self, whole: Tensor) -> tuple[Tensor, ...]:
@@ -127,9 +125,7 @@ class KeyMap:
         for key in keys:
             rule, place, holes = self._only_fit(key)
             found.setdefault((rule, holes), {})[place] = key
-        return tuple(
-            self._step(self.rules[rule], dict(holes), places) for (rule, holes), places in found.items()
-        )
+        return tuple(self._step(self.rules[rule], dict(holes), places) for (rule, holes), places in found.items())
 
     def apply(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The network's tensors from a file's. Raises what `plan` and `Rule.apply` raise."""
@@ -164,17 +160,13 @@ class KeyMap:
         if len(fits) == 1:
             return fits[0]
         problem = "is not one that this model has" if not fits else "fits more than one rule"
-        raise WeightsError(
-            "bad_weights", f"key {key[:200]} {problem}", "use the files of a model that sora knows"
-        )
+        raise WeightsError("bad_weights", f"key {key[:200]} {problem}", "use the files of a model that sora knows")
 
     def _step(self, rule: Rule, holes: Mapping[str, str], places: Mapping[int, str]) -> Step:
         sources = tuple(_filled(template, holes) for template in rule.sources)
         for place, key in enumerate(sources):
             if place not in places:
-                raise WeightsError(
-                    "bad_weights", f"key {key[:200]} is missing", "use the model's complete files"
-                )
+                raise WeightsError("bad_weights", f"key {key[:200]} is missing", "use the model's complete files")
         return Step(rule, sources, tuple(_filled(template, holes) for template in rule.targets))
 
 

@@ -50,9 +50,7 @@ class Manifest:
         return Manifest(self.path, self.take(field, mapping), f"{self._prefix}{field}.")
 
     def _bad(self, field: str, problem: str) -> WeightsError:
-        return WeightsError(
-            "bad_weights", f"{self.path}: {self._prefix}{field[:60]} {problem}", "get the model again"
-        )
+        return WeightsError("bad_weights", f"{self.path}: {self._prefix}{field[:60]} {problem}", "get the model again")
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -62,9 +60,7 @@ def read_manifest(path: Path) -> Manifest:
             raise ValueError("too large")
         values = mapping(json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise WeightsError(
-            "bad_weights", f"{path}: it is not a model's JSON", "get the model again"
-        ) from error
+        raise WeightsError("bad_weights", f"{path}: it is not a model's JSON", "get the model again") from error
     return Manifest(path, values)
 
 

@@ -114,9 +114,7 @@ def match(network: nn.Module, files: WeightFiles, key_map: KeyMap) -> tuple[Step
         _check_targets(files, step, expected, dict(key_map.sizes))
         for name in step.targets:
             if name in sources:
-                raise bad(
-                    files.path, f"keys {sources[name].sources[0]} and {step.sources[0]} are the same weight"
-                )
+                raise bad(files.path, f"keys {sources[name].sources[0]} and {step.sources[0]} are the same weight")
             sources[name] = step
     if missing := [name for name in expected if name not in sources]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -125,9 +123,7 @@ def match(network: nn.Module, files: WeightFiles, key_map: KeyMap) -> tuple[Step
     return steps
 
 
-def _check_targets(
-    files: WeightFiles, step: Step, expected: Mapping[str, Tensor], sizes: Mapping[str, int]
-) -> None:
+def _check_targets(files: WeightFiles, step: Step, expected: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:
     """Raise unless the network has every target of `step`, in the shape and kind that it would get."""
     from einops import EinopsError
 
@@ -160,9 +156,7 @@ def _check_fillable(network: nn.Module, expected: Mapping[str, Tensor]) -> None:
     held = (*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False))
     for name, tensor in held:
         if tensor.is_meta and name not in expected:
-            raise ValueError(
-                f"{name} is a buffer on the meta device that no file holds; compute it outside meta"
-            )
+            raise ValueError(f"{name} is a buffer on the meta device that no file holds; compute it outside meta")
 
 
 def _assign(network: nn.Module, name: str, tensor: Tensor) -> None:

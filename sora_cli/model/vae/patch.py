@@ -15,9 +15,7 @@ from sora_weights.spec import PatchVAESpec
 
 TIME = 4  # frames in a latent frame; the first latent frame holds one
 SPACE = 8  # pixels in a latent, along each side
-HALO = (
-    5  # latents around a tile that can reach into it: three 3x3 convolutions here, three at half the spacing
-)
+HALO = 5  # latents around a tile that can reach into it: three 3x3 convolutions here, three at half the spacing
 
 
 class _ChannelNorm(nn.Module):
@@ -99,7 +97,5 @@ class PatchVAE(nn.Module):
     def decode(self, latents: Tensor) -> Tensor:  # (b, c, t, h, w) -> (b, 3, 4t - 3, H, W)
         """Decode a whole short clip at once (the engine streams instead: see `engine.decode`)."""
         before = torch.cat([latents[:, :, :1], latents[:, :, :-1]], 2)
-        steps = [
-            self.decode_step(z, past) for z, past in zip(latents.unbind(2), before.unbind(2), strict=True)
-        ]
+        steps = [self.decode_step(z, past) for z, past in zip(latents.unbind(2), before.unbind(2), strict=True)]
         return torch.cat([steps[0][:, :, -1:], *steps[1:]], 2)

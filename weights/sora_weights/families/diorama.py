@@ -48,9 +48,7 @@ def _checksums(described: Manifest) -> dict[str, str]:
     checksums = {}
     for name in sorted(described.take("files", manifest.file_names)):
         if not (described.path.parent / name).is_file():
-            raise WeightsError(
-                "bad_weights", f"{described.path.parent / name}: it is missing", "get the model again"
-            )
+            raise WeightsError("bad_weights", f"{described.path.parent / name}: it is missing", "get the model again")
         checksums[name] = listed.take(name, manifest.sha256)
     return checksums
 

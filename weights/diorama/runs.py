@@ -1,0 +1,193 @@
+"""The loops of training: time, learning rate, logs, checkpoints."""
+
+import random
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import checkpoint
+import torch
+from dit_training import Batch, Examples, Mixture, denoising_loss, latent_spread
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from vae_training import decibels, decoder_loss, endless_crops, fit_components, load_vae, random_crop
+from world import Sprites
+
+from sora_cli.model.dit import DiT
+from sora_cli.model.vae.patch import PatchVAE
+from sora_weights.spec import DiTSpec, PatchVAESpec
+
+REPORT_SECONDS = 60
+KEEP_SECONDS = 240
+WARM_STEPS = 200
+LONGEST_AVERAGE = 0.9995
+
+
+@dataclass(frozen=True, slots=True)
+class Timetable:
+    """How long to train, and the learning rate: level, then falling linearly to zero in the last `settle` share."""
+
+    rate: float
+    minutes: float
+    settle: float
+
+    def rate_at(self, gone: float, steps: int) -> float:
+        """The learning rate when the share `gone` of the time is over and `steps` steps were ever made."""
+        return self.rate * min(1.0, (steps + 1) / WARM_STEPS) * min(1.0, (1 - gone) / self.settle) + 1e-7
+
+
+class Clock:
+    """Ends when the minutes are over or a SIGTERM came; says when to report and when to keep a checkpoint."""
+
+    def __init__(self, minutes: float) -> None:
+        self.began = time.monotonic()
+        self._length, self._stopped = 60 * minutes, False
+        self._due = {"report": self.began + REPORT_SECONDS, "keep": self.began + KEEP_SECONDS}
+        signal.signal(signal.SIGTERM, self._stop)
+
+    def _stop(self, *_: Any) -> None:
+        self._stopped = True
+
+    @property
+    def gone(self) -> float:
+        """The share of the time that is over."""
+        return (time.monotonic() - self.began) / self._length
+
+    @property
+    def running(self) -> bool:
+        """Whether to go on."""
+        return self.gone < 1 and not self._stopped
+
+    def due(self, what: str, every: float) -> bool:
+        """Whether it is time, `every` so many seconds."""
+        if time.monotonic() < self._due[what]:
+            return False
+        self._due[what] = time.monotonic() + every
+        return True
+
+
+def log(run: Path, stage: str, line: str) -> None:
+    """Print a report and keep it."""
+    stamped = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}"
+    print(stamped, flush=True)
+    with open(run / f"{stage}.log", "a") as file:
+        file.write(stamped + "\n")
+
+
+def make_step(optimiser: torch.optim.Optimizer, net: nn.Module, loss: Tensor, rate: float) -> None:
+    """One step of the optimiser on a loss, gradients clipped to norm 1."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+    optimiser.step()
+
+
+def train_autoencoder(run: Path, sprites: dict[str, Sprites], timetable: Timetable, device: str) -> None:
+    """Train the autoencoder in `run`, from its components on or from its last checkpoint."""
+    run.mkdir(parents=True, exist_ok=True)
+    kept = run / "vae.safetensors"
+    if kept.exists():
+        net, steps = load_vae(kept), int(checkpoint.load(kept)[1]["steps"])
+    else:
+        net, steps = PatchVAE(PatchVAESpec()), 0
+        fit_components(net, endless_crops(1, sprites, 64, 13), 3000)
+    net.to(device).train()
+    test = torch.stack([random_crop(random.Random(10**6 + i), sprites, 96, 13) for i in range(32)]).to(device)
+    optimiser = torch.optim.AdamW(net.parameters(), betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    crops, clock = endless_crops(1000 + steps, sprites, 48, 9), Clock(timetable.minutes)
+
+    def report() -> None:
+        whole, first = decibels(net, test), decibels(net, test[:, :, :1])
+        log(run, "vae", f"step {steps}: {whole:.2f} dB, first frames {first:.2f} dB")
+        checkpoint.save(kept, {f"vae.{k}": v for k, v in net.state_dict().items()}, {"steps": steps})
+
+    report()
+    while clock.running:
+        clips = torch.stack([next(crops) for _ in range(24)]).to(device)
+        with torch.autocast(device, torch.bfloat16):
+            loss = decoder_loss(net, clips, 0.03)
+        make_step(optimiser, net, loss, timetable.rate_at(clock.gone, steps))
+        steps += 1
+        if clock.due("report", REPORT_SECONDS):
+            report()
+    report()
+
+
+class DenoiserRun:
+    """The denoiser in training: network, running average, optimiser, and what was done so far."""
+
+    def __init__(
+        self, run: Path, vae: PatchVAE, captions: tuple[Tensor, Tensor], sprites: dict[str, Sprites], device: str
+    ) -> None:
+        self.run, self.device, self.captions = run, device, captions
+        self.kept = run / "dit.safetensors"
+        self.facts: dict[str, Any] = {"steps": 0, "views": 0, "minutes": 0.0}
+        self.net, self.average = DiT(DiTSpec()), DiT(DiTSpec())
+        self.optimiser = torch.optim.AdamW(self.net.parameters(), betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+        if self.kept.exists():
+            self._restore()
+        else:
+            few = Examples(sprites, vae, Mixture(0.3, 0.0, 0.7, 0.0), 1)
+            self.net.spread.copy_(latent_spread(vae, few, 3000))
+            self.average.load_state_dict(self.net.state_dict())
+        self.net.to(device)
+        self.average.to(device)
+
+    def _restore(self) -> None:
+        tensors, self.facts = checkpoint.load(self.kept)
+        self.net.load_state_dict(checkpoint.part(tensors, "net"))
+        self.average.load_state_dict(checkpoint.part(tensors, "average"))
+        self.optimiser.load_state_dict(checkpoint.restore_optimiser(self.optimiser.state_dict(), tensors))
+
+    def keep(self) -> None:
+        """Write the checkpoint."""
+        tensors = {f"net.{k}": v for k, v in self.net.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        tensors |= checkpoint.optimiser_tensors(self.optimiser.state_dict())
+        checkpoint.save(self.kept, tensors, self.facts)
+
+    def train(self, examples: Examples, timetable: Timetable, workers: int) -> None:
+        """Train until the time is over."""
+        size = sum(p.numel() for p in self.net.parameters()) / 1e6
+        log(self.run, "dit", f"start: {self.facts}, {size:.2f} M parameters, {examples.mixture}, {timetable}")
+        stream = iter(
+            DataLoader(examples, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)
+        )
+        dice = torch.Generator().manual_seed(self.facts["steps"])
+        clock, before = Clock(timetable.minutes), self.facts["minutes"]
+        losses: dict[str, list[float]] = defaultdict(list)
+        while clock.running:
+            kind, loss = self._learn(stream, dice, timetable.rate_at(clock.gone, self.facts["steps"]))
+            losses[kind].append(loss)
+            self.facts["minutes"] = round(before + (time.monotonic() - clock.began) / 60, 2)
+            if clock.due("report", REPORT_SECONDS):
+                means = " ".join(f"{kind} {sum(all_) / len(all_):.4f}" for kind, all_ in sorted(losses.items()))
+                log(self.run, "dit", f"{self.facts} {means}")
+                losses.clear()
+            if clock.due("keep", KEEP_SECONDS):
+                self.keep()
+        self.keep()
+        log(self.run, "dit", f"end: {self.facts}")
+
+    def _learn(self, stream: Iterator[Batch], dice: torch.Generator, rate: float) -> tuple[str, float]:
+        """One step on the next batch; its kind and its loss."""
+        batch = next(stream).to(self.device)
+        features, seen = (table[batch.words].to(self.device) for table in self.captions)
+        with torch.autocast(self.device, torch.bfloat16):
+            loss = denoising_loss(self.net, batch, features.float(), seen, dice)
+        make_step(self.optimiser, self.net, loss, rate)
+        self._follow(min(LONGEST_AVERAGE, (self.facts["steps"] + 1) / (self.facts["steps"] + 100)))
+        self.facts["steps"] += 1
+        self.facts["views"] += len(batch.words)
+        return batch.kind, loss.item()
+
+    @torch.no_grad()
+    def _follow(self, keep: float) -> None:
+        for slow, fast in zip(self.average.parameters(), self.net.parameters(), strict=True):
+            slow.lerp_(fast, 1 - keep)
