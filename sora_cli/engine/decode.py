@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor
 
 from sora_cli.engine.canvas import Canvas
-from sora_cli.model.vae.patch import HALO, SPACE, PatchVAE
+from sora_cli.model.vae.patch import SPACE, PatchVAE
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Tile:
     outer_right: int
 
 
-def tiles(rows: int, columns: int, side: int, halo: int = HALO) -> tuple[Tile, ...]:
+def tiles(rows: int, columns: int, side: int, halo: int) -> tuple[Tile, ...]:
     """Tiles of at most `side` x `side` latents that cover the grid once, each with its halo, cut at the borders.
 
     Raises ValueError unless side is at least 1.
@@ -67,7 +67,7 @@ def decode_groups(vae: PatchVAE, latents: Tensor, side: int) -> Iterator[Tensor]
 
     `latents` may be a memory-mapped file: a frame is read when its turn comes, together with the one before it.
     """
-    plan = tiles(latents.shape[3], latents.shape[4], side)
+    plan = tiles(latents.shape[3], latents.shape[4], side, vae.halo)
     dtype, device = vae.inward.weight.dtype, vae.inward.weight.device
     before = latents[:, :, 0].to(device, dtype)
     for index in range(latents.shape[2]):

@@ -1,6 +1,6 @@
 """The memory plan: what a job will need at its peak, made before the first step, from the request alone.
 
-The figures of `FIXED` and of bytes per token were measured on CPU (weights/README.md says how); the plan chooses the
+The figures of `FIXED` and of bytes per token are upper bounds of what was measured on CPU; the plan chooses the
 side of the decoder's tiles and nothing else, so it never changes the picture.
 """
 
@@ -10,7 +10,7 @@ from sora_cli.engine.canvas import Canvas
 from sora_cli.errors import SoraError
 
 MB = 2**20
-FIXED = 700 * MB  # the interpreter, torch, the networks and what they leave behind
+FIXED = 600 * MB  # the interpreter, torch, the networks and what they leave behind
 TOKEN_BYTES = 40_000  # activations of a patch while its window is denoised
 TILE_BYTES = 50_000  # activations of a latent while its tile is decoded
 LATENT_BYTES = 4 * 32

@@ -3,19 +3,19 @@
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sora_cli
-from sora_cli.engine.canvas import Canvas, Grid, lay_out
+from sora_cli.engine.canvas import Canvas, Grid, Level, lay_out
 from sora_cli.engine.job import Job, open_job
 from sora_cli.engine.memory import MemoryPlan, plan_memory
 from sora_cli.engine.reel import spans
 from sora_cli.engine.vocabulary import unknown_words
-from sora_cli.media.writer import check_output, open_writer
+from sora_cli.media.writer import FrameWriter, check_output, open_writer
 from sora_cli.request import Request, record
 from sora_cli.result import ModelInfo, Progress, Result
 from sora_cli.settings import folders
@@ -24,9 +24,11 @@ from sora_weights.registry import find_model
 from sora_weights.spec import Model
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from sora_cli.engine.pipeline import Sampler
+    from sora_cli.engine.sample import Step
     from sora_cli.model.vae.patch import PatchVAE
 
 GRID = Grid(space=8, patch=16, time=4)
@@ -97,128 +99,118 @@ def plan(request: Request) -> dict[str, Any]:
     return {"model": work.model.name, "levels": levels, "memory": memory}
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Where the result goes and how it is written; a preview of the work in progress, if one is wanted."""
+
+    output: Path
+    force: bool
+    embed_metadata: bool
+    preview: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Studio:
+    """The work on one machine: its folder, device ("cpu", "cuda", "mps") and dtype, and the autoencoder, loaded."""
+
+    work: Work
+    job: Job
+    device: str
+    dtype: "torch.dtype"
+    vae: "PatchVAE"
+    clock: Clock
+
+
 def render(
-    request: Request,
-    *,
-    output: Path,
-    force: bool,
-    embed_metadata: bool,
-    preview: Path | None,
-    progress: Progress,
+    request: Request, *, output: Path, force: bool, embed_metadata: bool, preview: Path | None, progress: Progress
 ) -> Result:
     """Make the video or image that `request` describes and write it to `output`, whole or not at all.
 
     Raises SoraError (device_unavailable, memory_too_small, those of the writer) and WeightsError (bad_weights).
     """
     check_output(output, frames=request.frames, force=force, make_folder=True)
-    work, notes = prepare(request), []
-    if unknown := unknown_words(request.prompt, work.model.vocabulary):
-        words = ", ".join(unknown)
-        notes.append(f"{work.model.name} was never taught: {words}; this is its best guess, {LARGER_MODELS}")
-        progress.note(notes[0])
-    clock = Clock(progress)
+    work = prepare(request)
+    notes = _notes(work)
+    for note in notes:
+        progress.note(note)
     with open_job(request) as job:
-        return _render(work, job, output, force, embed_metadata, preview, clock, notes)
+        studio = _studio(work, job, Clock(progress))
+        writer = _write(studio, _latents(studio, preview), Delivery(output, force, embed_metadata, preview))
+        for note in writer.notes:
+            progress.note(note)
+        return _result(studio, writer, (*notes, *writer.notes))
 
 
-def _render(
-    work: Work,
-    job: Job,
-    output: Path,
-    force: bool,
-    embed_metadata: bool,
-    preview: Path | None,
-    clock: Clock,
-    notes: list[str],
-) -> Result:
+def _notes(work: Work) -> tuple[str, ...]:
+    unknown = ", ".join(unknown_words(work.request.prompt, work.model.vocabulary))
+    if not unknown:
+        return ()
+    return (f"{work.model.name} was never taught: {unknown}; this is its best guess, {LARGER_MODELS}",)
+
+
+def _studio(work: Work, job: Job, clock: Clock) -> Studio:
     with clock.stage("load"):
-        import torch
-
         from sora_cli.engine.devices import choose_device, choose_dtype
         from sora_cli.engine.networks import load_vae
 
         device = choose_device(work.request.device)
         dtype = choose_dtype(work.request.dtype, device)
-        vae = load_vae(work.model, device, dtype)
-    latents = _latents(work, job, vae, device, dtype, preview, clock)
-    metadata = json.dumps(_record(work), ensure_ascii=False) if embed_metadata else None
-    request = work.request
-    with (
-        clock.stage("decode", request.frames),
-        open_writer(
-            output,
-            width=request.width,
-            height=request.height,
-            fps=request.fps,
-            frames=request.frames,
-            metadata=metadata,
-            force=force,
-            make_folder=True,
-        ) as writer,
-    ):
-        _write(vae, latents, work, writer, clock.progress)
-    for note in writer.notes:
-        clock.progress.note(note)
-    assert writer.output is not None
-    return Result(
-        outputs=(writer.output,),
-        model=ModelInfo(work.model.name, work.model.family, work.model.digest()),
-        notes=(*notes, *writer.notes),
-        metrics={"device": device, "dtype": str(dtype).removeprefix("torch.")},
-        timings=clock.seconds,
-        peak={"rss_bytes": _peak_memory(), "device_bytes": _device_peak(torch, device)},
-    )
+        return Studio(work, job, device, dtype, load_vae(work.model, device, dtype), clock)
 
 
-def _latents(
-    work: Work, job: Job, vae: "PatchVAE", device: str, dtype: Any, preview: Path | None, clock: Clock
-) -> "Tensor":
+def _latents(studio: Studio, preview: Path | None) -> "Tensor":
     """Denoise the draft and every level after it; the last level's latents, (1, c, t, h, w), in the job's folder."""
-    from sora_cli.engine.pipeline import denoise_level, enlarge, stages
+    from sora_cli.engine.pipeline import denoise_level, stages
 
-    sampler = _sampler(work, device, dtype, clock)
-    flow, request = sampler.flow, work.request
-    before: Tensor | None = None
-    for index, stage in enumerate(stages(work.canvas, flow, request.steps, request.guidance)):
+    work, job = studio.work, studio.job
+    sampler, request = _sampler(studio), work.request
+    latents: Tensor | None = None
+    for index, stage in enumerate(stages(work.canvas, sampler.flow, request.steps, request.guidance)):
         shape = (1, work.model.specs.dit.channels, work.canvas.latent_frames, *stage.level.latents(GRID))
+        start = None if latents is None else _enlarged(studio, latents, index, stage.level, shape)
         latents = job.latents(f"level{index}", shape)
-        start = None
-        if before is not None:
-            start = job.latents(f"start{index}", shape)
-            with clock.stage("enlarge"):
-                enlarge(vae, before, stage.level, start, work.memory.tile_side)
-            job.drop(f"level{index - 1}")
         name = "draft" if index == 0 else f"refine {stage.level.width}x{stage.level.height}"
-        with clock.stage(name, len(stage.rows) * work.windows):
-            denoise_level(sampler, stage, latents, start, _reporter(vae, clock.progress, preview))
+        with studio.clock.stage(name, len(stage.rows) * work.windows):
+            denoise_level(sampler, stage, latents, start, _reporter(studio, preview))
         job.drop(f"start{index}")
-        before = latents
-    assert before is not None
-    return before
+    assert latents is not None
+    return latents
 
 
-def _sampler(work: Work, device: str, dtype: Any, clock: Clock) -> "Sampler":
+def _enlarged(studio: Studio, before: "Tensor", index: int, level: Level, shape: tuple[int, ...]) -> "Tensor":
+    """The latents of the level before at the size of this one; the old ones are dropped."""
+    from sora_cli.engine.pipeline import enlarge
+
+    start = studio.job.latents(f"start{index}", shape)
+    with studio.clock.stage("enlarge"):
+        enlarge(studio.vae, before, level, start, studio.work.memory.tile_side)
+    studio.job.drop(f"level{index - 1}")
+    return start
+
+
+def _sampler(studio: Studio) -> "Sampler":
     import torch
 
     from sora_cli.engine.networks import load_denoiser
     from sora_cli.engine.pipeline import Sampler, encode_words
 
+    work = studio.work
     request = work.request
-    with clock.stage("text"):
+    with studio.clock.stage("text"):
         words = encode_words(work.model, request.prompt, request.negative, folders()["cache"])
-    with clock.stage("load"):
-        network = load_denoiser(work.model, device, dtype)
+    with studio.clock.stage("load"):
+        network = load_denoiser(work.model, studio.device, studio.dtype)
     generator = torch.Generator().manual_seed(request.seed)
     return Sampler(network, words, work.canvas, float(request.fps), FAMILIES[work.model.family].flow, generator)
 
 
-def _reporter(vae: "PatchVAE", progress: Progress, preview: Path | None) -> Any:
+def _reporter(studio: Studio, preview: Path | None) -> "Callable[[int, Step], None]":
     from sora_cli.engine.pipeline import previews
 
-    def on_step(done: int, step: Any) -> None:
-        progress.step(done)
+    def on_step(done: int, step: "Step") -> None:
+        studio.clock.progress.step(done)
         if preview is not None:
-            _save_preview(next(previews(vae, step.x0)), preview)
+            _save_preview(next(previews(studio.vae, step.x0)), preview)
 
     return on_step
 
@@ -232,16 +224,42 @@ def _save_preview(frames: "Tensor", path: Path) -> None:
     part.replace(path)
 
 
-def _write(vae: "PatchVAE", latents: "Tensor", work: Work, writer: Any, progress: Progress) -> None:
+def _write(studio: Studio, latents: "Tensor", delivery: Delivery) -> FrameWriter:
+    """Decode frame by frame into the file; the writer, which knows what was written."""
     from sora_cli.engine.decode import frames_of
 
-    for index, frame in enumerate(frames_of(vae, latents, work.canvas, work.memory.tile_side), 1):
-        writer.write(frame)
-        progress.step(index)
+    work, request = studio.work, studio.work.request
+    about = json.dumps(record(request, work.model.digest(), sora_cli.__version__), ensure_ascii=False)
+    with (
+        studio.clock.stage("decode", request.frames),
+        open_writer(
+            delivery.output,
+            width=request.width,
+            height=request.height,
+            fps=request.fps,
+            frames=request.frames,
+            metadata=about if delivery.embed_metadata else None,
+            force=delivery.force,
+            make_folder=True,
+        ) as writer,
+    ):
+        for index, frame in enumerate(frames_of(studio.vae, latents, work.canvas, work.memory.tile_side), 1):
+            writer.write(frame)
+            studio.clock.progress.step(index)
+    return writer
 
 
-def _record(work: Work) -> dict[str, Any]:
-    return record(work.request, work.model.digest(), sora_cli.__version__)
+def _result(studio: Studio, writer: FrameWriter, notes: tuple[str, ...]) -> Result:
+    model = studio.work.model
+    assert writer.output is not None
+    return Result(
+        outputs=(writer.output,),
+        model=ModelInfo(model.name, model.family, model.digest()),
+        notes=notes,
+        metrics={"device": studio.device, "dtype": str(studio.dtype).removeprefix("torch.")},
+        timings=studio.clock.seconds,
+        peak={"rss_bytes": _peak_memory(), "device_bytes": _device_peak(studio.device)},
+    )
 
 
 def _peak_memory() -> int | None:
@@ -254,5 +272,7 @@ def _peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _device_peak(torch: Any, device: str) -> int | None:
-    return int(torch.cuda.max_memory_allocated()) if device == "cuda" else None
+def _device_peak(device: str) -> int | None:
+    import torch
+
+    return torch.cuda.max_memory_allocated() if device == "cuda" else None

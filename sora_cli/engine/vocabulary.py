@@ -3,10 +3,13 @@
 import re
 
 LITTLE_WORDS = frozenset(
-    """
-    a an and are as at be being but by for from has have her his in into is it its just of off on one onto or over so
-    some that the their then there this to two up very was were while who with
-    """.split()
+    re.findall(
+        r"\w+",
+        """
+        a an and are as at be being but by for from has have her his in into is it its just of off on one onto or over
+        so some that the their then there this to two up very was were while who with
+        """,
+    )
 )
 ENDINGS = ("", "s", "es", "ing", "ed", "d", "ly", "'s", "y")
 

@@ -38,7 +38,7 @@ def test_tiled_decode_equals_whole_decode(vae, rows: int, columns: int, frames: 
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 300))
 def test_tiles_cover_the_grid_once(rows: int, columns: int, side: int):
     covered = np.zeros((rows, columns), dtype=int)
-    for tile in tiles(rows, columns, side):
+    for tile in tiles(rows, columns, side, 4):
         covered[tile.top : tile.bottom, tile.left : tile.right] += 1
         assert 0 <= tile.outer_top <= tile.top < tile.bottom <= tile.outer_bottom <= rows
         assert 0 <= tile.outer_left <= tile.left < tile.right <= tile.outer_right <= columns

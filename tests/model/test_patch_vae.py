@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sora_cli.model.vae.patch import HALO, PatchVAE
+from sora_cli.model.vae.patch import PatchVAE
 from sora_weights.spec import PatchVAESpec
 
 SPEC = PatchVAESpec(channels=6, width=16, depth=2, tail_width=8, tail_depth=1)
@@ -45,8 +45,8 @@ def test_a_latent_reaches_no_further_than_the_halo(vae):
     changed[..., 10, 10] += 1
     touched = (vae.decode(latents) - vae.decode(changed)).abs().amax((0, 1, 2)) > 0
     rows = touched.any(1).nonzero()
-    assert rows.min() >= (10 - HALO) * 8
-    assert rows.max() < (11 + HALO) * 8
+    assert rows.min() >= (10 - vae.halo) * 8
+    assert rows.max() < (11 + vae.halo) * 8
 
 
 def test_full_basis_makes_the_linear_part_lossless():

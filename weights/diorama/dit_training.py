@@ -22,7 +22,7 @@ WORDINGS = 16  # captions of each combination
 TOKENS = 560  # patches in a batch, about
 PATCH = 16  # pixels along a patch
 FOCUS = 3.0  # how much more a latent weighs in the loss where it is all figure
-CLOSEST = 0.75  # close-ups are never noisier: they would teach that every window has a figure
+CLOSEST = 0.6  # close-ups are never noisier: they would teach that every window has a figure
 REFINED = 0.7  # crops of large pictures are never noisier: they are only ever refined
 SHAPES = {  # pictures of about the same area, in pixels; a padded batch mixes one row of these
     "wide": ((160, 96), (160, 96), (144, 96), (176, 80), (160, 80)),

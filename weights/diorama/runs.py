@@ -24,7 +24,7 @@ from sora_weights.spec import DiTSpec, PatchVAESpec
 REPORT_SECONDS = 60
 KEEP_SECONDS = 240
 WARM_STEPS = 200
-LONGEST_AVERAGE = 0.9995
+LONGEST_AVERAGE = 0.999
 
 
 @dataclass(frozen=True, slots=True)

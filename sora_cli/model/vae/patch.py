@@ -3,7 +3,7 @@
 The encoder is a principal component analysis of non-overlapping patches, so it is causal, exactly tileable and costs
 one matrix product. The decoder adds a learned correction to the linear inverse. It sees a latent frame and the one
 before it, mixes at the latent grid, and refines each frame at a quarter of the resolution: no norm or attention sees
-the whole picture, so tiles with a halo of `HALO` latents decode to the same pixels as the whole.
+the whole picture, so tiles with a halo of `halo` latents decode to the same pixels as the whole.
 """
 
 import torch
@@ -15,7 +15,6 @@ from sora_weights.spec import PatchVAESpec
 
 TIME = 4  # frames in a latent frame; the first latent frame holds one
 SPACE = 8  # pixels in a latent, along each side
-HALO = 5  # latents around a tile that can reach into it: three 3x3 convolutions here, three at half the spacing
 
 
 class _ChannelNorm(nn.Module):
@@ -65,6 +64,11 @@ class PatchVAE(nn.Module):
         self.outward = nn.Conv2d(spec.tail_width, 3 * (SPACE // 2) ** 2, 3, padding=1)
         nn.init.zeros_(self.outward.weight)
         nn.init.zeros_(self.outward.bias)  # type: ignore[arg-type]
+
+    @property
+    def halo(self) -> int:
+        """How many latents around a tile reach into it: 3x3 convolutions at the latent grid, then at half of it."""
+        return 1 + self.spec.depth + (self.spec.tail_depth + 2) // 2
 
     def encode_group(self, frames: Tensor) -> Tensor:  # (b, 3, 4, H, W) -> (b, c, 1, h, w)
         """Encode four frames (a clip's first frame, repeated four times, is its first latent frame)."""
