@@ -29,6 +29,11 @@ SHAPES = {  # pictures of about the same area, in pixels; a padded batch mixes o
     "square": ((128, 128), (112, 112), (128, 112), (112, 128)),
     "tall": ((96, 160), (96, 144), (80, 160), (96, 176)),
 }
+SMALL_SHAPES = {  # half of the clips: motion is learned as well from less than half of the patches
+    "wide": ((96, 64), (112, 64), (96, 48)),
+    "square": ((80, 80), (64, 64)),
+    "tall": ((64, 96), (64, 112)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +166,8 @@ class Examples(IterableDataset[Batch]):
 
     def _whole(self, rng: random.Random, latent_frames: int) -> Batch:
         fps = rng.choice((8, 12, 15, 24, 24, 24, 24, 24, 30, 48))
-        shapes = SHAPES[rng.choice(("wide", "wide", "wide", "square", "tall"))]
+        sizes = SMALL_SHAPES if latent_frames > 1 and rng.random() < 0.5 else SHAPES
+        shapes = sizes[rng.choice(("wide", "wide", "wide", "square", "tall"))]
         mixed, one = rng.random() < self.mixture.mixed, rng.choice(shapes)
         samples: list[Sample] = []
         used = 0

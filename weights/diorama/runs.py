@@ -12,6 +12,7 @@ from typing import Any
 import checkpoint
 import torch
 from dit_training import Batch, Examples, Mixture, denoising_loss, latent_spread
+from team import Team
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from vae_training import decibels, decoder_loss, endless_crops, fit_components, load_vae, random_crop
@@ -125,7 +126,7 @@ class DenoiserRun:
     def __init__(
         self, run: Path, vae: PatchVAE, captions: tuple[Tensor, Tensor], sprites: dict[str, Sprites], device: str
     ) -> None:
-        self.run, self.device, self.captions = run, device, captions
+        self.run, self.device, self.captions, self.team = run, device, captions, Team()
         self.kept = run / "dit.safetensors"
         self.facts: dict[str, Any] = {"steps": 0, "views": 0, "minutes": 0.0}
         self.net, self.average = DiT(DiTSpec()), DiT(DiTSpec())
@@ -145,8 +146,15 @@ class DenoiserRun:
         self.average.load_state_dict(checkpoint.part(tensors, "average"))
         self.optimiser.load_state_dict(checkpoint.restore_optimiser(self.optimiser.state_dict(), tensors))
 
+    @property
+    def seed(self) -> int:
+        """A fresh seed for every start and every process."""
+        return int(self.facts["steps"]) * self.team.size + self.team.rank
+
     def keep(self) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint, if this process leads."""
+        if not self.team.leads:
+            return
         tensors = {f"net.{k}": v for k, v in self.net.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         tensors |= checkpoint.optimiser_tensors(self.optimiser.state_dict())
@@ -155,25 +163,29 @@ class DenoiserRun:
     def train(self, examples: Examples, timetable: Timetable, workers: int) -> None:
         """Train until the time is over."""
         size = sum(p.numel() for p in self.net.parameters()) / 1e6
-        log(self.run, "dit", f"start: {self.facts}, {size:.2f} M parameters, {examples.mixture}, {timetable}")
+        self._log(f"start: {self.facts}, {size:.2f} M parameters, {examples.mixture}, {timetable}, {self.team.size}x")
         stream = iter(
             DataLoader(examples, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)
         )
-        dice = torch.Generator().manual_seed(self.facts["steps"])
+        dice = torch.Generator().manual_seed(self.seed)
         clock, before = Clock(timetable.minutes), self.facts["minutes"]
         losses: dict[str, list[float]] = defaultdict(list)
-        while clock.running:
+        while self.team.meet(self.net, self.facts["steps"], clock.running):
             kind, loss = self._learn(stream, dice, timetable.rate_at(clock.gone, self.facts["steps"]))
             losses[kind].append(loss)
             self.facts["minutes"] = round(before + (time.monotonic() - clock.began) / 60, 2)
             if clock.due("report", REPORT_SECONDS):
                 means = " ".join(f"{kind} {sum(all_) / len(all_):.4f}" for kind, all_ in sorted(losses.items()))
-                log(self.run, "dit", f"{self.facts} {means}")
+                self._log(f"{self.facts} {means}")
                 losses.clear()
             if clock.due("keep", KEEP_SECONDS):
                 self.keep()
         self.keep()
-        log(self.run, "dit", f"end: {self.facts}")
+        self._log(f"end: {self.facts}")
+
+    def _log(self, line: str) -> None:
+        if self.team.leads:
+            log(self.run, "dit", line)
 
     def _learn(self, stream: Iterator[Batch], dice: torch.Generator, rate: float) -> tuple[str, float]:
         """One step on the next batch; its kind and its loss."""
@@ -184,7 +196,7 @@ class DenoiserRun:
         make_step(self.optimiser, self.net, loss, rate)
         self._follow(min(LONGEST_AVERAGE, (self.facts["steps"] + 1) / (self.facts["steps"] + 100)))
         self.facts["steps"] += 1
-        self.facts["views"] += len(batch.words)
+        self.facts["views"] += len(batch.words) * self.team.size
         return batch.kind, loss.item()
 
     @torch.no_grad()

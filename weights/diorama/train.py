@@ -4,6 +4,7 @@ Every stage resumes from its last checkpoint (SIGTERM makes it write one), repor
 itself after `--minutes`, and runs the same on a CPU and on one GPU.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1]), str(HERE.parents[1] / "kernels")]
 
 import checkpoint  # noqa: E402
+import team  # noqa: E402
 import world  # noqa: E402
 from dit_training import Examples, Mixture, caption_table  # noqa: E402
 from package import write_model  # noqa: E402
@@ -64,16 +66,19 @@ def dit(
     images: Annotated[float, typer.Option(help="Share of batches with whole pictures.")] = 0.35,
     closeups: Annotated[float, typer.Option(help="Share with close-ups of the figure.")] = 0.45,
     clips: Annotated[float, typer.Option(help="Share with clips; the rest are crops of large pictures.")] = 0.1,
-    threads: ThreadsOpt = 2,
+    processes: Annotated[int, typer.Option(help="Processes that learn together, each with its own threads.")] = 1,
+    threads: ThreadsOpt = 1,
     workers: Annotated[int, typer.Option(help="Processes that draw the examples.")] = 1,
     device: DeviceOpt = "cpu",
 ) -> None:
     """Train the denoiser (needs the autoencoder's checkpoint: its components, not its decoder)."""
+    if processes > 1 and "RANK" not in os.environ:
+        raise typer.Exit(team.start(processes))
     torch.set_num_threads(threads)
     sprites = world.load_all_sprites(assets, run / "sprites")
     encoder, captions = load_vae(run / "vae.safetensors"), caption_table(run / "captions.safetensors", BUILTIN)
     training = DenoiserRun(run, encoder, captions, sprites, device)
-    examples = Examples(sprites, encoder, Mixture(images, closeups, clips), training.facts["steps"])
+    examples = Examples(sprites, encoder, Mixture(images, closeups, clips), training.seed)
     training.train(examples, Timetable(rate, minutes, settle), workers)
 
 
