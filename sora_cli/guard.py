@@ -66,7 +66,8 @@ def _fail(error: BaseException, command: str | None, console: Console, *, debug:
         console.error(command, told)
         if debug:
             traceback.print_exception(error)
-    except BrokenPipeError:
+        sys.stdout.flush()
+    except OSError:  # nobody is left to be told
         _silence_stdout()
     return told.exit_code
 
@@ -78,10 +79,15 @@ def _command_named(group: object, words: Sequence[str]) -> str | None:
 
 
 def _prepare_process() -> None:
-    """SIGTERM stops the work as Ctrl-C does; file names that aren't Unicode can be printed."""
+    """SIGTERM and a closed terminal stop the work as Ctrl-C does; any file name can be printed as it is."""
     signal.signal(signal.SIGTERM, _stop)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
+        signal.signal(signal.SIGHUP, _stop)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller: print would take the other one instead
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="surrogateescape")
+        sys.stdout.reconfigure(encoding=sys.getfilesystemencoding(), errors=sys.getfilesystemencodeerrors())
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:

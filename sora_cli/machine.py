@@ -23,10 +23,8 @@ ENCODERS: Mapping[str, str] = {
     ".webm": "libvpx-vp9",
     ".mkv": "ffv1",
     ".gif": "gif",
-    ".png": "png",
-    ".jpg": "mjpeg",
-    ".webp": "libwebp",
 }
+PICTURES: Mapping[str, str] = {".png": "zlib", ".jpg": "jpg", ".webp": "webp"}
 
 
 def facts() -> dict[str, Any]:
@@ -119,8 +117,9 @@ def _computes(device: str, dtype: "torch.dtype") -> bool:
 
 
 def encoders() -> dict[str, bool]:
-    """Which kinds of output PyAV can write here, by ending."""
+    """Which kinds of output can be written here, by ending: clips with PyAV, pictures with Pillow."""
     import av
+    from PIL import features
 
     def there(name: str) -> bool:
         try:
@@ -129,7 +128,8 @@ def encoders() -> dict[str, bool]:
             return False
         return True
 
-    return {endings: there(name) for endings, name in ENCODERS.items()}
+    clips = {endings: there(name) for endings, name in ENCODERS.items()}
+    return clips | {ending: bool(features.check(name)) for ending, name in PICTURES.items()}
 
 
 def size_text(size: int | None) -> str:

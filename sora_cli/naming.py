@@ -95,7 +95,7 @@ def check_preview(preview: Path, outputs: Sequence[Path], *, force: bool) -> Non
         raise SoraError("unsupported_format", f"--preview-file {preview}", "it is a .png file; try preview.png")
     if preview in outputs:
         raise SoraError("bad_usage", f"--preview-file {preview}", "it is the output too; give it another name")
-    if not preview.parent.is_dir():
+    if not os.path.isdir(preview.parent):
         raise SoraError("missing_folder", f"--preview-file {preview}", "its folder does not exist; make it first")
     if os.path.lexists(preview) and not force:
         raise SoraError("output_exists", f"--preview-file {preview}", "it exists; give --force or another name")

@@ -75,9 +75,11 @@ def _highest(values: Any) -> int | None:
     return max((value for value in values if value is not None), default=None)
 
 
-def rate_text(fps: Fraction | None) -> str | None:
-    """A frame rate as JSON carries it: "24" or "30000/1001"."""
-    return None if fps is None else str(fps)
+def rate_json(fps: Fraction | None) -> int | str | None:
+    """A frame rate as JSON carries it, exactly: 24, or "30000/1001" where it is not whole."""
+    if fps is None:
+        return None
+    return fps.numerator if fps.denominator == 1 else str(fps)
 
 
 def output_json(output: Output) -> dict[str, Any]:
@@ -88,7 +90,7 @@ def output_json(output: Output) -> dict[str, Any]:
         "width": output.width,
         "height": output.height,
         "frames": output.frames,
-        "fps": rate_text(output.fps),
+        "fps": rate_json(output.fps),
         "seconds": output.seconds,
         "sha256": output.sha256,
     }

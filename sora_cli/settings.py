@@ -74,7 +74,7 @@ def _checked(path: Path, name: str, value: Any) -> str | bool:
 def home() -> Path | None:
     """The folder of SORA_HOME, which holds everything where it is set."""
     value = os.environ.get("SORA_HOME")
-    return Path(value).expanduser() if value else None
+    return Path(os.path.expanduser(value)) if value else None
 
 
 def folders() -> dict[str, Path]:

@@ -72,6 +72,11 @@ def test_memory_limit_never_changes_the_picture(sora: Callable[..., Any], folder
     assert np.abs(roomy - tight).max() <= 1  # tiles differ by rounding of their convolutions
 
 
+def test_too_little_memory_is_refused_in_one_line(sora: Callable[..., Any]):
+    run = sora("generate", "a quokka at night", "--memory", "64MB")
+    assert (run.code, run.out, run.err.count("\n")) == (2, "", 1)
+
+
 def test_a_file_replays_itself_from_its_metadata(sora: Callable[..., Any], folder: Path):
     assert sora("generate", "a duck in the snow", *SMALL, "-o", "first.mkv").code == 0
     assert sora("generate", "--from", "first.mkv", "-o", "again.mkv", "-q").code == 0
@@ -174,3 +179,18 @@ def test_models_and_doctor_answer_in_json(sora: Callable[..., Any]):
     shown = json.dumps(sora("models", "show", "diorama", "--json").json["data"])
     assert "Apache-2.0" in shown
     assert sora("doctor", "--json").json["ok"] is True
+
+
+def test_a_prompt_that_is_cut_is_told(sora: Callable[..., Any]):
+    long = "a cat at sunset " * 12
+    (note,) = [n for n in sora("generate", long, *SMALL, "-o", "l.mkv", "--json").json["notes"] if "tokens" in n]
+    assert "24 tokens" in note
+
+
+def test_a_home_that_cannot_be_written_is_one_line(sora: Callable[..., Any], monkeypatch: Any, tmp_path: Path):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("SORA_HOME", str(tmp_path / "file"))
+    run = sora("generate", "a cat at sunset", *SMALL, "-o", "c.mkv")
+    assert run.code == 2
+    assert "SORA_HOME" in run.err
+    assert len(run.err.splitlines()) == 1

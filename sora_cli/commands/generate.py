@@ -9,6 +9,7 @@ import typer
 from sora_cli import naming
 from sora_cli.console import Console
 from sora_cli.errors import SoraError
+from sora_cli.guard import before_dashes
 from sora_cli.options import (
     CountOpt,
     DebugOpt,
@@ -42,6 +43,7 @@ from sora_cli.options import (
 )
 from sora_cli.request import DEFAULT_MODEL, MAX_SEED, Request, Wishes, bad, resolve, revise, rounding_note
 from sora_cli.result import merge
+from sora_weights.spec import Model
 
 COMMAND = "generate"
 
@@ -94,10 +96,11 @@ def generate(
     paths = naming.output_paths(output, request.prompt, count)
     delivery = Delivery(paths, output, force, not no_metadata, preview_file)
     _check(delivery, request)
+    planned = _planned(request)
     _announce(console, request, notes, drawn=seed is None and source is None)
     asked = {**request.to_json(), "count": count, "force": force, "metadata": not no_metadata}
     if dry_run:
-        _plan(request, delivery, asked, console)
+        console.plan(COMMAND, request.seed, asked, {**planned, "outputs": [str(path) for path in paths]})
     else:
         _render(request, delivery, asked, console)
 
@@ -119,7 +122,8 @@ def _announce(console: Console, request: Request, notes: list[str], *, drawn: bo
         console.note(note)
     if drawn:
         console.say(f"seed {request.seed}")
-        console.again += ["--seed", str(request.seed)]
+        end = len(before_dashes(console.again))
+        console.again[end:end] = ["--seed", str(request.seed)]
 
 
 def _still(context: typer.Context, wishes: Wishes) -> Wishes:
@@ -142,7 +146,12 @@ def _fresh(wishes: Wishes) -> Request:
     if wishes.prompt is None:
         raise bad("no prompt", 'say what to draw, as in sora generate "a cat at sunset", or give --from FILE')
     model = find_model(DEFAULT_MODEL if wishes.model is None else wishes.model)
-    return resolve(COMMAND, wishes, model.defaults)
+    return replace(resolve(COMMAND, wishes, model.defaults), model=_name(wishes.model, model))
+
+
+def _name(asked: str | None, model: Model) -> str:
+    """What a file's metadata calls the model: the name behind "default", else as asked."""
+    return model.name if asked in (None, "default") else asked
 
 
 def _replayed(source: Path, wishes: Wishes) -> tuple[Request, str | None]:
@@ -174,12 +183,16 @@ def _check(delivery: Delivery, request: Request) -> None:
         naming.check_preview(delivery.preview, delivery.paths, force=delivery.force)
 
 
-def _plan(request: Request, delivery: Delivery, asked: dict[str, Any], console: Console) -> None:
-    """Tells what would be done."""
+def _planned(request: Request) -> dict[str, Any]:
+    """What would be done. Raises SoraError memory_too_small and device_unavailable."""
     from sora_cli.engine.render import plan
 
-    told = {**plan(request), "outputs": [str(path) for path in delivery.paths]}
-    console.plan(COMMAND, request.seed, asked, told)
+    planned = plan(request)
+    if request.device not in ("auto", "cpu"):  # those are always there, and torch is slow to import
+        from sora_cli.engine.devices import choose_device
+
+        choose_device(request.device)
+    return planned
 
 
 def _render(request: Request, delivery: Delivery, asked: dict[str, Any], console: Console) -> None:

@@ -1,6 +1,6 @@
 """Latents to frames as a stream: tiles in space, one latent frame after another in time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,30 +62,24 @@ def decode_tile(vae: PatchVAE, latent: Tensor, before: Tensor, tile: Tile) -> Te
 
 
 @torch.no_grad()
-def decode_groups(vae: PatchVAE, latents: Tensor, side: int) -> Iterator[Tensor]:
-    """Decode latents (1, c, t, h, w) one latent frame at a time: (n, 3, H, W) in [-1, 1], n = 1 first, then 4.
+def decode_groups(vae: PatchVAE, latents: Iterable[Tensor], side: int) -> Iterator[Tensor]:
+    """Decode latent frames (1, c, h, w) one after another: (n, 3, H, W) in [-1, 1], n = 1 first, then 4.
 
-    `latents` may be a memory-mapped file: a frame is read when its turn comes, together with the one before it.
+    A latent frame is taken when its turn comes, so that a job's file never has to be in memory as a whole.
     """
-    plan = tiles(latents.shape[3], latents.shape[4], side, vae.halo)
-    dtype, device = vae.inward.weight.dtype, vae.inward.weight.device
-    before = latents[:, :, 0].to(device, dtype)
-    for index in range(latents.shape[2]):
-        latent = latents[:, :, index].to(device, dtype)
+    before: Tensor | None = None
+    for latent in latents:
+        latent = latent.to(vae.mean.device)
         frames = torch.empty(4, 3, latent.shape[-2] * SPACE, latent.shape[-1] * SPACE)
-        for tile in plan:
-            pixels = decode_tile(vae, latent, before, tile)[0].clamp(-1, 1)
-            region = (
-                ...,
-                slice(tile.top * SPACE, tile.bottom * SPACE),
-                slice(tile.left * SPACE, tile.right * SPACE),
-            )
+        for tile in tiles(latent.shape[-2], latent.shape[-1], side, vae.halo):
+            pixels = decode_tile(vae, latent, latent if before is None else before, tile)[0].clamp(-1, 1)
+            region = (..., slice(tile.top * SPACE, tile.bottom * SPACE), slice(tile.left * SPACE, tile.right * SPACE))
             frames[region] = rearrange(pixels, "c T h w -> T c h w").float().cpu()
-        yield frames[-1:] if index == 0 else frames
+        yield frames[-1:] if before is None else frames
         before = latent
 
 
-def frames_of(vae: PatchVAE, latents: Tensor, canvas: Canvas, side: int) -> Iterator[np.ndarray]:
+def frames_of(vae: PatchVAE, latents: Iterable[Tensor], canvas: Canvas, side: int) -> Iterator[np.ndarray]:
     """The frames of the job, exactly as many and as large as asked: uint8 (H, W, 3) RGB, one at a time."""
     top, left = canvas.margins
     count = 0

@@ -3,10 +3,9 @@
 import torch
 
 from sora_cli.errors import SoraError
-from sora_cli.machine import cpu_flags
+from sora_cli.machine import FAST_FLAGS, cpu_flags
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-FAST_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # flags of processors that multiply bfloat16 themselves
 
 
 def choose_device(name: str) -> str:
@@ -25,4 +24,4 @@ def choose_dtype(name: str, device: str) -> torch.dtype:
         return DTYPES[name]
     if device == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    return torch.bfloat16 if device == "cpu" and FAST_BFLOAT16 & cpu_flags() else torch.float32
+    return torch.bfloat16 if device == "cpu" and FAST_FLAGS["bfloat16"] & cpu_flags() else torch.float32

@@ -14,8 +14,7 @@ FIXED = 600 * MB  # the interpreter, torch, the networks and what they leave beh
 TOKEN_BYTES = 40_000  # activations of a patch while its window is denoised
 TILE_BYTES = 50_000  # activations of a latent while its tile is decoded
 LATENT_BYTES = 4 * 32
-SIDES = (256, 128, 96, 64, 48, 32, 24, 16)  # sides of decoder tiles, in latents, best first
-COMFORT = 96  # side of the tiles when no limit is given
+SIDES = (96, 64, 48, 32, 24, 16)  # sides of decoder tiles, in latents: the first that fits is taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +37,11 @@ def plan_memory(canvas: Canvas, window: int, reach: tuple[int, int], limit: int 
 
     Raises SoraError("memory_too_small") naming the least amount that works.
     """
-    sides = SIDES if limit is not None else (COMFORT,)
-    plans = [_with_tiles(canvas, window, reach, side) for side in sides]
+    plans = [_with_tiles(canvas, window, reach, side) for side in SIDES]
     fitting = [plan for plan in plans if limit is None or plan.peak <= limit]
     if not fitting:
         least = -(-min(plan.peak for plan in plans) // MB)
-        raise SoraError("memory_too_small", f"--memory {(limit or 0) // MB}MB", f"this job needs {least}MB or more")
+        raise SoraError("memory_too_small", f"--memory {_amount(limit or 0)}", f"this job needs {least}MB or more")
     return fitting[0]
 
 
@@ -62,3 +60,8 @@ def _with_tiles(canvas: Canvas, window: int, reach: tuple[int, int], side: int) 
         disk=2 * rows * columns * canvas.latent_frames * LATENT_BYTES,
         tile_side=side,
     )
+
+
+def _amount(size: int) -> str:
+    """Bytes in the largest unit that leaves a whole number of at least one."""
+    return f"{size // MB}MB" if size >= MB else f"{size} bytes"

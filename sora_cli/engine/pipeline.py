@@ -1,7 +1,8 @@
 """The path from words to latents: text, the draft, and the levels that refine it."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +11,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -26,14 +28,17 @@ from sora_cli.engine.denoiser import (
     windowed,
     windows,
 )
+from sora_cli.engine.job import LatentFile
 from sora_cli.engine.networks import load_text_encoder
 from sora_cli.engine.reel import Span, spans
-from sora_cli.engine.sample import Step, normal_draws, sample
+from sora_cli.engine.sample import Step, common_noise, mixed_noise, normal_draws, sample
 from sora_cli.engine.schedule import Rows, flow_schedule, noised
 from sora_cli.engine.solvers import SOLVERS, rows_for
 from sora_cli.model.dit import STILL_RATE, DiT, locate, seconds_of
 from sora_cli.model.vae.patch import SPACE, TIME, PatchVAE
 from sora_weights.spec import FlowSpec, Model
+
+ENLARGE_TILE = 48  # the same on every machine: what is enlarged is sampled from
 
 Text = tuple[Tensor, Tensor]  # features (1, m, e), real tokens (1, m)
 OnStep = Callable[[int, Step], None]
@@ -85,14 +90,14 @@ def encode_words(model: Model, prompt: str, negative: str, cache: Path) -> Condi
     encoder = load_text_encoder(model.part("text"), model.folder / "tokenizer.json", model.specs.text)
     features, seen = encoder([prompt, negative])
     words = Conditioning((features[:1], seen[:1]), (features[1:], seen[1:]))
-    with suppress(OSError):  # nor is one that can't be written needed
+    with suppress(OSError, SafetensorError):  # nor is one that can't be written needed
         kept.parent.mkdir(parents=True, exist_ok=True)
         _write_whole(kept, words)
     return words
 
 
 def _write_whole(path: Path, words: Conditioning) -> None:
-    part = path.with_suffix(".part")
+    part = path.with_suffix(f".{os.getpid()}.part")
     tensors = {"prompt": words.prompt[0], "prompt_seen": words.prompt[1]}
     tensors |= {"negative": words.negative[0], "negative_seen": words.negative[1]}
     save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, part)
@@ -115,16 +120,20 @@ def plan_windows(level: Level, frames: int, grid: Grid, flow: FlowSpec) -> tuple
 
 
 @torch.no_grad()
-def denoise_level(sampler: Sampler, stage: Stage, latents: Tensor, start: Tensor | None, on_step: OnStep) -> None:
-    """Fill `latents` (1, c, t, h, w), window after window in time; each window knows the end of the one before.
+def denoise_level(
+    sampler: Sampler, stage: Stage, latents: LatentFile, start: LatentFile | None, on_step: OnStep
+) -> None:
+    """Fill `latents`, window after window in time; each window knows the end of the one before.
 
     `start` holds the clean latents to refine, or is None for pure noise. `on_step` gets the steps done so far.
     """
     flow = sampler.flow
-    for index, span in enumerate(spans(latents.shape[2], flow.window, flow.context)):
+    channels, rows, columns = latents.shape
+    common = common_noise((1, channels, 1, rows, columns), sampler.generator) if flow.shared_noise else None
+    for index, span in enumerate(spans(latents.frames, flow.window, flow.context)):
         tell = partial(_tell, on_step, index * len(stage.rows))
-        made = _denoise_span(sampler, stage, latents, start, span, tell)
-        latents[:, :, span.start + span.known : span.stop] = made[:, :, span.known :].cpu()
+        made = _denoise_span(sampler, stage, latents, start, common, span, tell)
+        latents.write(span.start + span.known, made[:, :, span.known :])
 
 
 def _tell(on_step: OnStep, before: int, step: Step) -> None:
@@ -134,28 +143,32 @@ def _tell(on_step: OnStep, before: int, step: Step) -> None:
 def _denoise_span(
     sampler: Sampler,
     stage: Stage,
-    latents: Tensor,
-    start: Tensor | None,
+    latents: LatentFile,
+    start: LatentFile | None,
+    common: Tensor | None,
     span: Span,
     on_step: Callable[[Step], None],
 ) -> Tensor:
-    """Denoise latent frames span.start .. span.stop; returns them all, known ones included."""
+    """Denoise latent frames span.start .. span.stop; returns them all, known ones included.
+
+    `common` is what all frames' noise has in common, in this window and in every other.
+    """
     device = sampler.network.spread.device
-    shape = (1, latents.shape[1], span.stop - span.start, *latents.shape[3:])
-    fresh = torch.randn((*shape[:2], span.new, *shape[3:]), generator=sampler.generator)
-    noise = torch.cat([torch.zeros(*shape[:2], span.known, *shape[3:]), fresh], 2).to(device)
-    x = noise if start is None else noised(start[:, :, span.start : span.stop].to(device), noise, stage.rows[0])
+    channels, rows, columns = latents.shape
+    fresh = mixed_noise((1, channels, span.new, rows, columns), sampler.flow.shared_noise, sampler.generator, common)
+    noise = F.pad(fresh, (0, 0, 0, 0, span.known, 0)).to(device)
+    x = noise if start is None else noised(start.read(span.start, span.stop).to(device), noise, stage.rows[0])
     denoiser = _denoiser(sampler, stage, _known(latents, span, device), span)
     draw = normal_draws(sampler.generator, x)
     solver = SOLVERS[sampler.flow.solver]
     return sample(denoiser, rows_for(solver, stage.rows), x, solver, draw, on_step)
 
 
-def _known(latents: Tensor, span: Span, device: torch.device) -> Known | None:
+def _known(latents: LatentFile, span: Span, device: torch.device) -> Known | None:
     if not span.known:
         return None
-    past = latents[:, :, span.start : span.stop].clone().to(device)
-    mask = torch.zeros(1, 1, span.stop - span.start, *latents.shape[3:], device=device)
+    past = F.pad(latents.read(span.start, span.start + span.known), (0, 0, 0, 0, 0, span.new)).to(device)
+    mask = torch.zeros_like(past[:, :1])
     mask[:, :, : span.known] = 1.0
     return Known(past, mask, "native")
 
@@ -191,17 +204,17 @@ def _network(
 
 
 @torch.no_grad()
-def enlarge(vae: PatchVAE, latents: Tensor, level: Level, target: Tensor, side: int) -> None:
+def enlarge(vae: PatchVAE, latents: LatentFile, level: Level, target: LatentFile) -> None:
     """Decode latents, enlarge the frames (bicubic) to `level` and encode them into `target`, step by step in time."""
     device = vae.mean.device
-    for index, group in enumerate(decode_groups(vae, latents, side)):
+    for index, group in enumerate(decode_groups(vae, latents, ENLARGE_TILE)):
         frames = F.interpolate(group.to(device), (level.height, level.width), mode="bicubic", antialias=True)
         if index == 0:
             frames = frames.expand(TIME, -1, -1, -1)
-        target[:, :, index] = vae.encode_group(rearrange(frames, "T c h w -> 1 c T h w"))[:, :, 0].cpu()
+        target.write(index, vae.encode_group(rearrange(frames, "T c h w -> 1 c T h w")))
 
 
-def previews(vae: PatchVAE, x0: Tensor) -> Iterator[Tensor]:
-    """The frames that the middle of x0 (1, c, t, h, w) decodes to, (n, 3, H, W) in [-1, 1]."""
-    middle = x0.shape[2] // 2
-    return decode_groups(vae, x0[:, :, middle : middle + 1], max(x0.shape[3:]))
+def preview(vae: PatchVAE, x0: Tensor, side: int) -> Tensor:
+    """The last frame that the middle of x0 (1, c, t, h, w) decodes to, (3, H, W) in [-1, 1]."""
+    (frame,) = decode_groups(vae, [x0[:, :, x0.shape[2] // 2]], side)
+    return frame[0]

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import sora_cli
 from sora_cli.engine.canvas import Canvas, Grid, Level, lay_out
-from sora_cli.engine.job import Job, open_job
+from sora_cli.engine.job import Job, LatentFile, open_job
 from sora_cli.engine.memory import MemoryPlan, plan_memory
 from sora_cli.engine.reel import spans
-from sora_cli.engine.vocabulary import unknown_words
+from sora_cli.engine.vocabulary import count_tokens, unknown_words
 from sora_cli.media.writer import FrameWriter, check_output, open_writer
 from sora_cli.request import Request, record
 from sora_cli.result import ModelInfo, Progress, Result
 from sora_cli.settings import folders
 from sora_weights.families import FAMILIES
-from sora_weights.registry import find_model
+from sora_weights.registry import check_sums, find_model
 from sora_weights.spec import Model
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sora_cli.model.vae.patch import PatchVAE
 
 GRID = Grid(space=8, patch=16, time=4)
+PREVIEW_SECONDS = 1.0  # at most one preview in so many
 LARGER_MODELS = "larger open models such as Wan 2.1 and CogVideoX know far more words"
 
 
@@ -70,8 +71,12 @@ class Work:
 
 
 def prepare(request: Request) -> Work:
-    """Lay out the canvas and plan the memory. Raises SoraError("memory_too_small")."""
+    """Lay out the canvas and plan the memory.
+
+    Raises SoraError("memory_too_small"), and WeightsError("bad_weights") for files that are not what was recorded.
+    """
     model = find_model(request.model)
+    check_sums(model)
     flow = FAMILIES[model.family].flow
     canvas = lay_out(request.width, request.height, request.frames, GRID, flow.native_area)
     return Work(request, model, canvas, plan_memory(canvas, flow.window, flow.reach, request.memory))
@@ -142,10 +147,16 @@ def render(
 
 
 def _notes(work: Work) -> tuple[str, ...]:
-    unknown = ", ".join(unknown_words(work.request.prompt, work.model.vocabulary))
-    if not unknown:
-        return ()
-    return (f"{work.model.name} was never taught: {unknown}; this is its best guess, {LARGER_MODELS}",)
+    """What the user must know of a prompt: words that the model was never taught, and what does not fit."""
+    model, request = work.model, work.request
+    notes = []
+    if unknown := ", ".join(unknown_words(request.prompt, model.vocabulary)):
+        notes.append(f"{model.name} was never taught: {unknown}; this is its best guess, {LARGER_MODELS}")
+    for name, text in (("prompt", request.prompt), ("--negative", request.negative)):
+        tokens, most = count_tokens(model, text), model.specs.text.tokens
+        if tokens > most:
+            notes.append(f"{name}: {model.name} reads {most} tokens; the last {tokens - most} of {tokens} are cut")
+    return tuple(notes)
 
 
 def _studio(work: Work, job: Job, clock: Clock) -> Studio:
@@ -158,17 +169,17 @@ def _studio(work: Work, job: Job, clock: Clock) -> Studio:
         return Studio(work, job, device, dtype, load_vae(work.model, device, dtype), clock)
 
 
-def _latents(studio: Studio, preview: Path | None) -> "Tensor":
-    """Denoise the draft and every level after it; the last level's latents, (1, c, t, h, w), in the job's folder."""
+def _latents(studio: Studio, preview: Path | None) -> LatentFile:
+    """Denoise the draft and every level after it; the last level's latents, in the job's folder."""
     from sora_cli.engine.pipeline import denoise_level, stages
 
     work, job = studio.work, studio.job
     sampler, request = _sampler(studio), work.request
-    latents: Tensor | None = None
+    latents: LatentFile | None = None
     for index, stage in enumerate(stages(work.canvas, sampler.flow, request.steps, request.guidance)):
-        shape = (1, work.model.specs.dit.channels, work.canvas.latent_frames, *stage.level.latents(GRID))
-        start = None if latents is None else _enlarged(studio, latents, index, stage.level, shape)
-        latents = job.latents(f"level{index}", shape)
+        shape = (work.model.specs.dit.channels, *stage.level.latents(GRID))
+        start = None if latents is None else _enlarged(studio, latents, index, stage.level)
+        latents = job.latents(f"level{index}", work.canvas.latent_frames, shape)
         name = "draft" if index == 0 else f"refine {stage.level.width}x{stage.level.height}"
         with studio.clock.stage(name, len(stage.rows) * work.windows):
             denoise_level(sampler, stage, latents, start, _reporter(studio, preview))
@@ -177,13 +188,13 @@ def _latents(studio: Studio, preview: Path | None) -> "Tensor":
     return latents
 
 
-def _enlarged(studio: Studio, before: "Tensor", index: int, level: Level, shape: tuple[int, ...]) -> "Tensor":
+def _enlarged(studio: Studio, before: LatentFile, index: int, level: Level) -> LatentFile:
     """The latents of the level before at the size of this one; the old ones are dropped."""
     from sora_cli.engine.pipeline import enlarge
 
-    start = studio.job.latents(f"start{index}", shape)
+    start = studio.job.latents(f"start{index}", before.frames, (before.shape[0], *level.latents(GRID)))
     with studio.clock.stage("enlarge"):
-        enlarge(studio.vae, before, level, start, studio.work.memory.tile_side)
+        enlarge(studio.vae, before, level, start)
     studio.job.drop(f"level{index - 1}")
     return start
 
@@ -204,27 +215,34 @@ def _sampler(studio: Studio) -> "Sampler":
     return Sampler(network, words, work.canvas, float(request.fps), FAMILIES[work.model.family].flow, generator)
 
 
-def _reporter(studio: Studio, preview: Path | None) -> "Callable[[int, Step], None]":
-    from sora_cli.engine.pipeline import previews
+def _reporter(studio: Studio, path: Path | None) -> "Callable[[int, Step], None]":
+    from sora_cli.engine.pipeline import preview
+
+    shown = 0.0
 
     def on_step(done: int, step: "Step") -> None:
+        nonlocal shown
         studio.clock.progress.step(done)
-        if preview is not None:
-            _save_preview(next(previews(studio.vae, step.x0)), preview)
+        if path is not None and time.monotonic() - shown >= PREVIEW_SECONDS:
+            _save_preview(preview(studio.vae, step.x0, studio.work.memory.tile_side), path)
+            shown = time.monotonic()
 
     return on_step
 
 
-def _save_preview(frames: "Tensor", path: Path) -> None:
+def _save_preview(frame: "Tensor", path: Path) -> None:
     from PIL import Image
 
     part = path.with_name(f".{path.name}.part")
-    picture = ((frames[-1] + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
-    Image.fromarray(picture).save(part, format="PNG")
-    part.replace(path)
+    picture = ((frame + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+    try:
+        Image.fromarray(picture).save(part, format="PNG")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
-def _write(studio: Studio, latents: "Tensor", delivery: Delivery) -> FrameWriter:
+def _write(studio: Studio, latents: LatentFile, delivery: Delivery) -> FrameWriter:
     """Decode frame by frame into the file; the writer, which knows what was written."""
     from sora_cli.engine.decode import frames_of
 

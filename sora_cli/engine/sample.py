@@ -1,6 +1,6 @@
 """The only denoising loop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,6 +45,24 @@ def sample(
         state, x = solver(state, row, x, x0, draw)
         on_step(Step(done, x, x0, state))
     return x
+
+
+def mixed_noise(shape: Sequence[int], share: float, generator: torch.Generator, common: Tensor | None = None) -> Tensor:
+    """Standard normal noise (b, c, t, h, w), float32 on the CPU, of which all frames have the `share` in common.
+
+    `common` (b, c, 1, h, w) is what they have in common, drawn first where it is not given. A share of 0 draws
+    nothing in common. Source: Ge et al. 2023, Preserve Your Own Correlation (arXiv:2305.10474), mixed noise.
+    """
+    if share == 0:
+        return torch.randn(*shape, generator=generator)
+    if common is None:
+        common = common_noise(shape, generator)
+    return share**0.5 * common + (1 - share) ** 0.5 * torch.randn(*shape, generator=generator)
+
+
+def common_noise(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """What the frames of noise (b, c, t, h, w) have in common: (b, c, 1, h, w)."""
+    return torch.randn(*shape[:2], 1, *shape[3:], generator=generator)
 
 
 def normal_draws(

@@ -1,6 +1,14 @@
 """Which words of a prompt a model was never taught."""
 
 import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sora_weights.errors import WeightsError
+from sora_weights.spec import Model
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 LITTLE_WORDS = frozenset(
     re.findall(
@@ -11,17 +19,36 @@ LITTLE_WORDS = frozenset(
         """,
     )
 )
-ENDINGS = ("", "s", "es", "ing", "ed", "d", "ly", "'s", "y")
+ENDINGS = ("", "s", "es", "ing", "ed", "'s")
 
 
 def unknown_words(prompt: str, vocabulary: frozenset[str] | None) -> tuple[str, ...]:
-    """Words of the prompt that neither themselves nor in another form are in `vocabulary`; none if it is None."""
+    """Words of the prompt that neither themselves nor in another form are in `vocabulary`; none if it is None.
+
+    A prompt without any word is unknown as a whole.
+    """
     if vocabulary is None:
         return ()
     known = {stem for word in vocabulary for stem in _stems(word)}
     words = dict.fromkeys(re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", prompt.lower()))
-    return tuple(word for word in words if word not in LITTLE_WORDS and not _stems(word) & known)
+    unknown = tuple(word for word in words if word not in LITTLE_WORDS and not _stems(word) & known)
+    return unknown if words else (prompt.strip(),)
 
 
 def _stems(word: str) -> set[str]:
     return {word.removesuffix(ending) for ending in ENDINGS if len(word) - len(ending) >= 3 or not ending}
+
+
+def count_tokens(model: Model, text: str) -> int:
+    """How many tokens the model's tokenizer makes of a text, its two special ones included."""
+    return len(read_tokenizer(model.folder / "tokenizer.json").encode(text).ids)
+
+
+def read_tokenizer(path: Path) -> "Tokenizer":
+    """The tokenizer in a file. Raises WeightsError("bad_weights") for a file that holds none."""
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
+        raise WeightsError("bad_weights", f"{path}: it holds no tokenizer", "get the model again") from error

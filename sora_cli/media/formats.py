@@ -94,8 +94,9 @@ def plan_output(path: str | Path, frames: int) -> OutputPlan:
     form = format_of(path)
     if frames < 1:
         raise SoraError("bad_usage", f"{path}: {frames} frames", "ask for 1 or more")
-    if "\0" in str(path) or len(os.fsencode(path.name)) > _MAX_NAME_BYTES:
-        raise SoraError("bad_usage", f"{path.name[:40]}...: not a possible file name", "choose a shorter, plain one")
+    for part in path.parts:
+        if "\0" in part or len(os.fsencode(part)) > _MAX_NAME_BYTES:
+            raise SoraError("bad_usage", f"{part[:40]}...: not a possible file name", "choose a shorter, plain one")
     if path.suffix.lower() in _STILL_ENDINGS and "%" in path.name:
         check_pattern(path)
         return OutputPlan(path, form, "frames", frames)

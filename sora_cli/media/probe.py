@@ -11,6 +11,7 @@ from sora_cli.errors import SoraError
 from sora_cli.media.formats import numbered
 from sora_cli.media.metadata import comment_tag, parse, picture_comment
 from sora_cli.media.source import is_picture, is_sequence, open_clip, open_picture, open_regular
+from sora_cli.result import rate_json
 
 if TYPE_CHECKING:
     from av import VideoFrame, VideoStream
@@ -103,7 +104,7 @@ class Probe:
 
     def to_json(self) -> dict[str, Any]:
         """The same as JSON values; fractions as text, such as "30000/1001"."""
-        rate = None if self.fps is None else str(self.fps)
+        rate = rate_json(self.fps)
         return asdict(self) | {
             "fps": rate,
             "pixel_aspect": str(self.pixel_aspect),
@@ -204,6 +205,8 @@ def _video_stream(container: "InputContainer", path: str | Path) -> "VideoStream
         what = "holds sound only" if container.streams.audio else "holds no video"
         raise SoraError("bad_input", f"{path}: {what}", "give a video or a picture")
     context = moving[0].codec_context
+    if not context:
+        raise SoraError("bad_input", f"{path}: its video is in a codec that is not known here", "convert it to H.264")
     if not 0 < context.width * context.height <= _MAX_PIXELS:
         size = f"{context.width}x{context.height}"
         raise SoraError("bad_input", f"{path}: its frames claim to be {size}", "give a video of a sensible size")
@@ -319,4 +322,7 @@ def _audio(container: "InputContainer") -> Iterator[Audio]:
             seconds = float(stream.duration * stream.time_base)
         elif container.duration is not None:
             seconds = container.duration / 1_000_000
-        yield Audio(stream.codec.canonical_name, stream.channels, stream.rate, seconds)
+        if stream.codec_context:
+            yield Audio(stream.codec.canonical_name, stream.channels, stream.rate, seconds)
+        else:
+            yield Audio("unknown", 0, 0, seconds)

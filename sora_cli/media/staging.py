@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sora_cli.errors import SoraError
 
-_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
 _CHUNK_BYTES = 1 << 20
 
 

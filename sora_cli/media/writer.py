@@ -122,11 +122,11 @@ def open_writer(
 def _check_folder(plan: OutputPlan, *, may_be_missing: bool) -> None:
     """Raises SoraError missing_folder or bad_usage unless files can be put into the plan's folder."""
     folder = plan.folder
-    if not folder.exists() and not may_be_missing:
+    if not os.path.exists(folder) and not may_be_missing:
         raise SoraError("missing_folder", f"{folder}: no such folder", f"make it, for example mkdir -p {folder}")
-    while not folder.exists() and folder != folder.parent:
+    while not os.path.exists(folder) and folder != folder.parent:
         folder = folder.parent
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise SoraError("bad_usage", f"{folder}: is a file, not a folder", "choose another --output")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise SoraError("bad_usage", f"{folder}: may not be written to", "choose another --output")

@@ -46,13 +46,6 @@ def encode(network: "BertModel", tokenizer: "Tokenizer", prompts: list[str], tok
     return features * seen[..., None], seen.bool() & given
 
 
-def token_count(tokenizer: "Tokenizer", prompt: str) -> int:
-    """How many tokens a prompt has before any truncation, the two special ones included."""
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return len(tokenizer.encode(prompt).ids)
-
-
 def quantised(weight: Tensor) -> tuple[Tensor, Tensor]:
     """A matrix as int8 with one float32 scale a row: half the size of float16 at about 0.4 % error."""
     scale = weight.float().abs().amax(1, keepdim=True).clamp(min=1e-8) / 127

@@ -14,7 +14,7 @@ Sora = Callable[..., Any]
 def test_info_tells_what_a_file_holds_and_how_it_was_made(sora: Sora, engine: Any) -> None:
     sora("generate", "a cat", "--size", "32x16", "--frames", 3, "--seed", 4, "-o", "cat.mp4")
     data = sora("info", "cat.mp4", "--json").json["data"]
-    assert (data["width"], data["height"], data["frames"], data["fps"]) == (32, 16, 3, "24")
+    assert (data["width"], data["height"], data["frames"], data["fps"]) == (32, 16, 3, 24)
     assert data["metadata"]["request"]["seed"] == 4
     lines = sora("info", "cat.mp4").out.splitlines()
     assert "32x16 pixels, 3 frames" in lines

@@ -78,7 +78,7 @@ def test_json_has_the_shape_of_the_contract(sora: Sora, engine: Any) -> None:
     assert found["notes"] == ["drawn on paper"]
     assert found["peak"] == {"rss_bytes": 1, "device_bytes": None}
     output = found["outputs"][0]
-    assert (output["path"], output["kind"], output["frames"], output["fps"]) == ("cat.mp4", "video", 3, "24")
+    assert (output["path"], output["kind"], output["frames"], output["fps"]) == ("cat.mp4", "video", 3, 24)
 
 
 def test_a_stream_ends_with_the_result_and_keeps_steps_to_ten_a_second(sora: Sora, engine: Any) -> None:
@@ -192,6 +192,21 @@ def test_an_interruption_says_how_to_start_again(sora: Sora, engine: Any) -> Non
     assert run.err.splitlines()[-1].endswith(
         f"start again with sora generate 'a cat' --size 32x16 --frames 3 --seed {seed}"
     )
+
+
+def test_a_seed_to_start_again_with_stands_before_the_dashes(sora: Sora, engine: Any) -> None:
+    engine.fail = crash(KeyboardInterrupt())
+    run = sora("generate", *SMALL, "--", "-cat")
+    assert run.err.splitlines()[-1].endswith(f"--frames 3 --seed {engine.asked[0].seed} -- -cat")
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_a_device_that_is_not_there_is_refused_in_one_line(
+    sora: Sora, engine: Any, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    run = sora("generate", "a cat", *SMALL, "--device", "cuda", "--json", *more)
+    assert (run.code, run.json["error"]["code"], run.err.count("\n")) == (2, "device_unavailable", 1)
 
 
 def test_debug_shows_where_an_error_came_from(sora: Sora, engine: Any) -> None:

@@ -30,7 +30,7 @@ def render(request, *, output, force, embed_metadata, preview, progress):
         time.sleep(60)
 
 module = ModuleType("sora_cli.engine.render")
-module.render = render
+module.render, module.plan = render, lambda request: {}
 sys.modules["sora_cli.engine.render"] = module
 from sora_cli.app import main
 sys.exit(main())
@@ -59,11 +59,18 @@ def test_a_reader_that_leaves_early_is_no_traceback(spawn: Any) -> None:
     assert process.returncode == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_belongs_on_a_closed_stderr_is_not_told_on_stdout(spawn: Any) -> None:
+    process = spawn("models", "show", "nobody", stderr=None, preexec_fn=lambda: os.close(2))
+    assert process.communicate(timeout=60)[0] == ""
+    assert process.returncode == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_work_says_how_to_go_on_and_leaves_nothing(spawn: Any, number: signal.Signals) -> None:
     (spawn.modules / "waiting.py").write_text(WAITING)
     folder = spawn.folder
-    process = spawn("generate", "a cat", "--seed", 1, module="waiting")
+    heard = lambda: signal.signal(number, signal.SIG_DFL)  # noqa: E731 - whatever the tests themselves ignore
+    process = spawn("generate", "a cat", "--seed", 1, module="waiting", preexec_fn=heard)
     assert "waiting\n" in iter(process.stderr.readline, "")
     assert list(folder.iterdir())
     process.send_signal(number)

@@ -84,6 +84,7 @@ REFUSALS: list[tuple[tuple[str, ...], str, str]] = [
     ((*CAT, "-o", "cat.jpg", "--seconds", "2"), "bad_usage", "an image has one frame"),
     ((*CAT, "-o", "%04d-%04d.png"), "bad_usage", "%04d"),
     ((*CAT, "-o", "cat.gif", "--fps", "120"), "unsupported_format", "120"),
+    ((*CAT, "-o", "x" * 300 + "/%04d.png"), "bad_usage", "not a possible file name"),
     ((*CAT, "--count", "2", "-o", "nowhere/cat.mp4"), "missing_folder", "nowhere"),
     ((*CAT, "--preview-file", "p.jpg"), "unsupported_format", "preview.png"),
     ((*CAT, "--preview-file", "nowhere/p.png"), "missing_folder", "nowhere/p.png"),

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sora_cli.engine.sample import Step, normal_draws, sample
+from sora_cli.engine.sample import Step, common_noise, mixed_noise, normal_draws, sample
 from sora_cli.engine.schedule import Row, flow_schedule, truncate
 from sora_cli.engine.solvers import ddim, dpmpp_2m
 
@@ -69,3 +69,23 @@ def test_draws_in_another_layout_and_dtype_are_those_of_the_reference() -> None:
     drawn = draw()
     assert drawn.dtype == torch.float32
     assert torch.equal(drawn, expected.transpose(1, 2).float())
+
+
+def test_mixed_noise_is_standard_normal_and_shares_what_it_says():
+    noise = mixed_noise((2, 3, 40, 16, 16), 0.5, torch.Generator().manual_seed(0))
+    assert abs(float(noise.std()) - 1) < 0.02
+    first, last = noise[:, :, 0].flatten(), noise[:, :, -1].flatten()
+    assert abs(float((first * last).mean()) - 0.5) < 0.06
+
+
+def test_noise_of_two_windows_shares_the_same_part():
+    generator = torch.Generator().manual_seed(1)
+    common = common_noise((1, 4, 9, 12, 12), generator)
+    one, other = (mixed_noise((1, 4, 3, 12, 12), 0.9, generator, common) for _ in range(2))
+    assert float((one[:, :, 0] * other[:, :, 0]).mean()) > 0.8
+
+
+def test_without_a_shared_part_the_noise_is_what_the_seed_gives():
+    shape = (1, 2, 3, 4, 4)
+    plain = torch.randn(*shape, generator=torch.Generator().manual_seed(5))
+    assert torch.equal(mixed_noise(shape, 0.0, torch.Generator().manual_seed(5)), plain)

@@ -18,6 +18,8 @@ KNOWN = frozenset({"cat", "sunset", "jumping", "moving", "puppy", "butterfly", "
         ("a ca", ("ca",)),
         ("猫 at sunset", ("猫",)),
         ("3 cats, 2 cats!", ()),
+        ("a card", ("card",)),
+        ("🐈", ("🐈",)),
     ],
 )
 def test_unknown_words_are_named_once(prompt: str, unknown: tuple[str, ...]):

@@ -359,3 +359,19 @@ def test_a_file_named_like_a_protocol_is_read_as_a_file(
     write(Path("plain.mp4"), make_frames(16, 16, 2))
     Path("concat:a|b.mp4").write_bytes(Path("plain.mp4").read_bytes())
     assert probe("concat:a|b.mp4").frames == 2
+
+
+def test_a_clip_in_an_unknown_codec_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    make_clip(path, times=[0, 42, 83])
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    with pytest.raises(SoraError, match="codec") as caught:
+        probe(path)
+    assert caught.value.code == "bad_input"
+
+
+def test_sound_in_an_unknown_codec_is_no_obstacle(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    make_clip(path, times=[0, 42, 83], sound=True)
+    path.write_bytes(path.read_bytes().replace(b"mp4a", b"zzzz").replace(b"esds", b"zzzy"))
+    assert [audio.codec for audio in probe(path).audio] == ["unknown"]

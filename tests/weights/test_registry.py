@@ -12,9 +12,14 @@ import pytest
 
 from sora_weights import registry, store
 from sora_weights.errors import WeightsError
-from sora_weights.registry import broken_models, find_model, list_models, verify
+from sora_weights.registry import broken_models, check_sums, find_model, list_models, verify
 
-CONTENTS = {"dit.safetensors": b"dit", "vae.safetensors": b"vae", "text.safetensors": b"text"}
+CONTENTS = {
+    "dit.safetensors": b"dit",
+    "vae.safetensors": b"vae",
+    "text.safetensors": b"text",
+    "tokenizer.json": b"{}",
+}
 
 
 def described(name: str = "diorama", **changes: Any) -> dict[str, Any]:
@@ -124,6 +129,9 @@ BROKEN = {
         "files.dit.safetensors can't be 'f00d'",
     ),
     "an unknown field": (described(dit={"hads": 4}), "dit.hads is unknown"),
+    "heads that share nothing evenly": (described(dit={"heads": 7}), "heads 7"),
+    "endless depth": (described(dit={"depth": 1_000_000}), "dit.depth is 1000000"),
+    "a file that is not listed": (described(files={}), "files lacks dit.safetensors"),
     "no heads": (described(dit={"heads": 0}), "dit.heads can't be '0'"),
     "a true width": (described(vae={"width": True}), "vae.width can't be 'True'"),
     "no vocabulary size": (described(text={}), "text is incomplete"),
@@ -168,13 +176,22 @@ def test_digest_is_over_the_sorted_checksums_and_changes_with_a_file() -> None:
     assert model.digest() != before
 
 
+def test_a_file_that_is_not_what_was_recorded_is_named() -> None:
+    model = find_model("diorama")
+    check_sums(model)
+    model.part("vae").write_bytes(b"yyy")
+    with pytest.raises(WeightsError, match=r"vae\.safetensors: its checksum"):
+        check_sums(model)
+
+
 def test_verify_names_changed_and_missing_files() -> None:
     model = find_model("diorama")
     assert all(check.ok for check in verify(model))
     model.part("vae").write_bytes(b"xxx")
     model.part("dit").unlink()
     assert {check.file.name: check.ok for check in verify(model)} == {
-        "dit.safetensors": False, "text.safetensors": True, "vae.safetensors": False,
+        "dit.safetensors": False, "text.safetensors": True, "tokenizer.json": True,
+        "vae.safetensors": False,
     }  # fmt: skip
     assert {check.found for check in verify(model) if check.file.name == "dit.safetensors"} == {None}
 

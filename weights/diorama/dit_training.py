@@ -14,8 +14,10 @@ from vocabulary import CAMERAS_OF_MOTION, MOTIONS, SCENES, SUBJECTS, caption
 from world import Scenario, Sprites, View, draw_scenario, figure_pixel, render_figure
 
 from sora_cli.engine.networks import load_text_encoder
+from sora_cli.engine.sample import mixed_noise
 from sora_cli.model.dit import STILL_RATE, DiT, Place, locate, seconds_of
 from sora_cli.model.vae.patch import SPACE, TIME, PatchVAE
+from sora_weights.families.diorama import FAMILY
 from sora_weights.spec import TextSpec
 
 WORDINGS = 16  # captions of each combination
@@ -272,7 +274,7 @@ def draw_timesteps(batch: Batch, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     if batch.noisiest < 1:
         level = torch.rand(b, 1, generator=rng) * (batch.noisiest - 0.02) + 0.02
     else:
-        level = torch.sigmoid(torch.randn(b, 1, generator=rng) * 1.1 + 0.2)
+        level = torch.sigmoid(torch.randn(b, 1, generator=rng) * 1.2 + 0.9)  # what is where is decided early
     level = level.expand(b, t).clone()
     learned = torch.ones(b, t, dtype=torch.bool)
     if t == 1:
@@ -312,7 +314,7 @@ def denoising_loss(net: DiT, batch: Batch, features: Tensor, seen: Tensor, rng: 
     """
     device = batch.latents.device
     timesteps, learned = draw_timesteps(batch, rng)
-    noise = torch.randn(batch.latents.shape, generator=rng).to(device)
+    noise = mixed_noise(batch.latents.shape, FAMILY.flow.shared_noise, rng).to(device)
     timesteps, learned = timesteps.to(device), learned.to(device)
     level = rearrange(timesteps, "b t -> b 1 t 1 1")
     noisy = (1 - level) * batch.latents + level * noise

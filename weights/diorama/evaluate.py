@@ -180,7 +180,7 @@ def fidelity(vae: PatchVAE, clips: Sequence[Tensor]) -> tuple[float, float]:
     errors, first_errors = [], []
     for clip in clips:
         latents = vae.encode(clip.to(vae.mean.device))
-        decoded = torch.cat(list(decode_groups(vae, latents, max(latents.shape[3:]))))
+        decoded = torch.cat(list(decode_groups(vae, latents.unbind(2), max(latents.shape[3:]))))
         true = rearrange(clip, "1 c T h w -> T c h w")
         errors.append(float(F.mse_loss(decoded, true)))
         first_errors.append(float(F.mse_loss(decoded[:1], true[:1])))

@@ -7,7 +7,7 @@ from pathlib import Path
 from sora_weights.errors import WeightsError
 from sora_weights.families import FAMILIES
 from sora_weights.spec import Defaults, Model
-from sora_weights.store import fresh_sha256_of, model_folders
+from sora_weights.store import fresh_sha256_of, model_folders, sha256_of
 
 __all__ = [
     "DEFAULT",
@@ -15,6 +15,7 @@ __all__ = [
     "FileCheck",
     "Model",
     "broken_models",
+    "check_sums",
     "find_model",
     "list_models",
     "verify",
@@ -69,6 +70,13 @@ def verify(model: Model) -> tuple[FileCheck, ...]:
         FileCheck(file, model.checksums.get(file.name), fresh_sha256_of(file) if file.is_file() else None)
         for file in model.files
     )
+
+
+def check_sums(model: Model) -> None:
+    """Raises WeightsError("bad_weights") naming the first file that is not what was recorded when it was made."""
+    for file in model.files:
+        if sha256_of(file) != model.checksums.get(file.name):
+            raise WeightsError("bad_weights", f"{file}: its checksum is not the recorded one", "get the model again")
 
 
 def _scan() -> list[Model | WeightsError]:

@@ -56,7 +56,8 @@ class FlowSpec:
 
     `native_area` in pixels is what the network composes best at; larger pictures are drafted there and refined in
     `refine_steps` from noise level `refine_from`. `window` and `context` count latent frames; `reach` and `overlap`
-    count latents (rows, columns) of the windows in space.
+    count latents (rows, columns) of the windows in space. `shared_noise` is the share of the noise's variance that all
+    frames have in common (Ge et al. 2023, Preserve Your Own Correlation, arXiv:2305.10474, mixed noise).
     """
 
     solver: str
@@ -68,6 +69,7 @@ class FlowSpec:
     overlap: tuple[int, int]
     refine_from: float
     refine_steps: int
+    shared_noise: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ CHUNK_BYTES = 2**22
 def weights_folder() -> Path:
     """Where installed models lie, a folder each: in SORA_HOME or the user's data folder. It may not exist."""
     if home := os.environ.get("SORA_HOME"):
-        return Path(home).expanduser() / "weights"
+        return Path(os.path.expanduser(home)) / "weights"
     import platformdirs
 
     return platformdirs.user_data_path("sora", appauthor=False) / "weights"

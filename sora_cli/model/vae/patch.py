@@ -86,8 +86,12 @@ class PatchVAE(nn.Module):
         return rearrange(values, "b h w (c T p q) -> b c T (h p) (w q)", c=3, T=TIME, p=SPACE, q=SPACE)
 
     def decode_step(self, latent: Tensor, before: Tensor) -> Tensor:  # (b, c, h, w) twice -> (b, 3, 4, H, W)
-        """Decode one latent frame, given the one before it (the first is its own past). Not clamped."""
-        x = self.inward(torch.cat([latent, before], 1).contiguous(memory_format=torch.channels_last))
+        """Decode one latent frame, given the one before it (the first is its own past). Not clamped.
+
+        The linear part is computed in the latents' own precision, the correction in the parameters'.
+        """
+        both = torch.cat([latent, before], 1).to(self.inward.weight.dtype)
+        x = self.inward(both.contiguous(memory_format=torch.channels_last))
         for block in self.blocks:
             x = block(x)
         x = self.spread(F.silu(self.norm(x)))

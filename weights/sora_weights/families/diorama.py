@@ -1,7 +1,9 @@
 """diorama, the model that comes with the tool, and whatever else its recipe trains."""
 
+import os
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 from sora_weights import manifest
 from sora_weights.errors import WeightsError
@@ -10,11 +12,14 @@ from sora_weights.manifest import Manifest, read_manifest
 from sora_weights.spec import Defaults, DiTSpec, Family, FlowSpec, Model, PatchVAESpec, Specs, TextSpec
 
 DESCRIPTION = "diorama.json"
+FILES = ("dit.safetensors", "text.safetensors", "tokenizer.json", "vae.safetensors")
+LARGEST = {"width": 8192, "depth": 128, "heads": 128, "conv_width": 4096, "tail_width": 4096, "tail_depth": 64}
+S = TypeVar("S", DiTSpec, PatchVAESpec, TextSpec)
 
 
 def identify(folder: Path) -> bool:
     """Whether the folder holds a description of a diorama."""
-    return (folder / DESCRIPTION).is_file()
+    return os.path.isfile(folder / DESCRIPTION)
 
 
 def describe(folder: Path) -> Model:
@@ -24,6 +29,8 @@ def describe(folder: Path) -> Model:
     """
     described = read_manifest(folder / DESCRIPTION)
     checksums = _checksums(described)
+    if missing := [name for name in FILES if name not in checksums]:
+        raise WeightsError("bad_weights", f"{described.path}: files lacks {missing[0]}", "get the model again")
     return Model(
         name=described.take("name", manifest.name),
         family=FAMILY.name,
@@ -31,15 +38,27 @@ def describe(folder: Path) -> Model:
         files=tuple(folder / file for file in checksums),
         checksums=MappingProxyType(checksums),
         specs=Specs(
-            dit=described.take_spec("dit", DiTSpec),
-            vae=described.take_spec("vae", PatchVAESpec),
-            text=described.take_spec("text", TextSpec),
+            dit=_fitting(described, "dit", described.take_spec("dit", DiTSpec)),
+            vae=_fitting(described, "vae", described.take_spec("vae", PatchVAESpec)),
+            text=_fitting(described, "text", described.take_spec("text", TextSpec)),
         ),
         defaults=_defaults(described.inner("defaults")),
         licence=described.take("licence", manifest.text),
         about=described.take("about", manifest.text),
         vocabulary=described.take("vocabulary", manifest.words),
     )
+
+
+def _fitting(described: Manifest, field: str, spec: S) -> S:
+    """The spec, if a network can be built of it. Raises WeightsError("bad_weights") naming the value."""
+    for name, most in LARGEST.items():
+        if getattr(spec, name, 0) > most:
+            wrong = f"{described.path}: {field}.{name} is {getattr(spec, name)}; {most} or less works"
+            raise WeightsError("bad_weights", wrong, "get the model again")
+    if isinstance(spec, DiTSpec) and (spec.patch != 2 or spec.width % (2 * spec.heads)):
+        wrong = f"{described.path}: dit has patch {spec.patch}, width {spec.width}, heads {spec.heads}"
+        raise WeightsError("bad_weights", wrong, "patches are 2 latents, and heads share the width evenly")
+    return spec
 
 
 def _checksums(described: Manifest) -> dict[str, str]:
@@ -80,5 +99,6 @@ FAMILY = Family(
         overlap=(4, 4),
         refine_from=0.55,
         refine_steps=6,
+        shared_noise=0.5,
     ),
 )
