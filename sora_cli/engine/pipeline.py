@@ -72,11 +72,6 @@ class Sampler:
     flow: FlowSpec
     generator: torch.Generator
 
-    @property
-    def rate(self) -> float:
-        """Latent frames a second, as the network is told."""
-        return self.fps / self.canvas.grid.time if self.canvas.latent_frames > 1 else STILL_RATE
-
 
 def encode_words(model: Model, prompt: str, negative: str, cache: Path) -> Conditioning:
     """Encode both texts, or read them from `cache`, where they are kept by model and prompt."""
@@ -196,8 +191,9 @@ def _network(
     top, left = window.h.start or 0, window.w.start or 0
     count = len(range(*window.t.indices(span.stop - span.start)))
     seconds = seconds_of(min(span.start, 1), count, sampler.fps, TIME)  # as in training: from 0, or from mid-stream
+    rate = sampler.fps / TIME if count > 1 else STILL_RATE
     grid = (len(range(*window.h.indices(rows))), len(range(*window.w.indices(columns))))
-    place = locate(seconds, sampler.rate, (level.height, level.width), (top * SPACE, left * SPACE), grid, SPACE)
+    place = locate(seconds, rate, (level.height, level.width), (top * SPACE, left * SPACE), grid, SPACE)
     device = sampler.network.spread.device
     features, seen, place = text[0].to(device), text[1].to(device), place.to(device)
     return lambda x, timesteps: sampler.network(x, timesteps, features, seen, place)

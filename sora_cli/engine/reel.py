@@ -21,14 +21,17 @@ class Span:
 def spans(frames: int, size: int, context: int) -> tuple[Span, ...]:
     """Windows over `frames` latent frames: at most `size` long, each after the first knowing `context` of the past.
 
-    New frames are shared out evenly, so that no window is a stub. They follow from the three numbers alone.
+    The first window is one latent frame: a video opens with a picture, which a small network draws best, and goes on
+    from there. New frames are shared out evenly, so that no window is a stub. They follow from the numbers alone.
     Raises ValueError unless 0 < context < size and frames is positive.
     """
     if frames < 1 or not 0 < context < size:
         raise ValueError(f"{frames} latent frames in windows of {size} with {context} of context")
-    if frames <= size:
-        return (Span(0, frames, 0),)
-    count = -(-(frames - size) // (size - context))
-    ends = [size + (frames - size) * k // count for k in range(count + 1)]
-    first = Span(0, ends[0], 0)
-    return (first, *(Span(end - context, after, context) for end, after in pairwise(ends)))
+    opening = Span(0, 1, 0)
+    if frames == 1:
+        return (opening,)
+    reach = min(size, frames)
+    count = -(-(frames - reach) // (size - context))
+    ends = [reach + (frames - reach) * k // max(count, 1) for k in range(count + 1)]
+    later = (Span(end - context, after, context) for end, after in pairwise(ends))
+    return (opening, Span(0, reach, 1), *later)

@@ -32,7 +32,7 @@ def write_model(folder: Path, dit: Mapping[str, Tensor], vae: Mapping[str, Tenso
             "fps": "24",
             "seconds": 2.0,
             "steps": 20,
-            "guidance": 3.0,
+            "guidance": 4.0,
             "min_side": 16,
         },
         "files": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files},

@@ -124,8 +124,8 @@ def _path(s: Scenario, times: Tensor, aspect: float) -> Path2D:
     half = max(aspect, 1.0) / 2  # half the width of the picture, in units
     reach = max(half - size0 * 0.46, 0.04)
     still = torch.zeros_like(times)
-    x, lift, size = still + (2 * d[1] - 1) * min(reach, 0.35), still.clone(), still + size0
-    mirrored = d[2] < 0.5
+    x, lift, size = still + (2 * d[1] - 1) * min(reach, 0.25), still.clone(), still + size0
+    mirrored = False  # all face left unless they go right: a small network draws both at once otherwise
     if s.motion in ("left", "right"):
         sign = 1.0 if s.motion == "right" else -1.0
         length = min(2 * reach, 0.9)

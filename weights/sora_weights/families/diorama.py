@@ -91,14 +91,14 @@ FAMILY = Family(
     key_rules=MappingProxyType({"dit": SAME_KEYS, "vae": SAME_KEYS, "text": SAME_KEYS}),
     flow=FlowSpec(
         solver="dpmpp_2m",
-        shift=1.0,
+        shift=2.0,
         native_area=160 * 96,
         window=13,
         context=4,
-        reach=(24, 40),
+        reach=(16, 24),
         overlap=(4, 4),
-        refine_from=0.55,
-        refine_steps=6,
+        refine_from=0.5,
+        refine_steps=4,
         shared_noise=0.5,
     ),
 )
