@@ -11,6 +11,7 @@ from typing import Annotated
 
 import torch
 import typer
+from safetensors.torch import load_file
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1]), str(HERE.parents[1] / "kernels")]
@@ -80,6 +81,16 @@ def dit(
     training = DenoiserRun(run, encoder, captions, sprites, device)
     examples = Examples(sprites, encoder, Mixture(images, closeups, clips), training.seed)
     training.train(examples, Timetable(rate, minutes, settle), workers)
+
+
+@app.command()
+def begin(run: RunOpt, source: Annotated[Path, typer.Option(help="Folder of an exported model.")] = BUILTIN) -> None:
+    """Begin a run from an exported model, the shipped one unless another is named, where no checkpoint is at hand."""
+    vae, dit = (load_file(source / f"{name}.safetensors") for name in ("vae", "dit"))
+    started = {"steps": 0, "views": 0, "minutes": 0.0}
+    checkpoint.save(run / "vae.safetensors", {f"vae.{k}": v.float() for k, v in vae.items()}, started)
+    copies = {f"{copy}.{k}": v.float().clone() for copy in ("net", "average") for k, v in dit.items()}
+    checkpoint.save(run / "dit.safetensors", copies, started)
 
 
 @app.command()
