@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sora_cli import __version__, guard
-from sora_cli.commands import doctor, generate, info, later, models
+from sora_cli.commands import doctor, generate, img2vid, info, later, models
 from sora_cli.console import print_line
 from sora_cli.options import HELP_FLAGS, ConfiguredCommand
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 
 app.command("generate", cls=ConfiguredCommand)(generate.generate)
+app.command("img2vid", cls=ConfiguredCommand)(img2vid.img2vid)
 later.register(app, later.COMMANDS)
 app.command("info")(info.info)
 app.add_typer(models.app, name="models")

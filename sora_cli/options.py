@@ -34,6 +34,8 @@ RIVALS = {"seconds": "frames", "frames": "seconds"}
 HELP_FLAGS = ("-h", "--help")
 
 PromptArg = Annotated[str | None, typer.Argument(parser=words("prompt"), metavar="PROMPT", help="What to draw.")]
+ImageArg = Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture to begin with.")]
+LastOpt = Annotated[Path | None, typer.Option("--last", metavar="IMAGE", help="The picture to end on.")]
 
 ModelOpt = Annotated[
     str | None,
@@ -58,7 +60,13 @@ SizeOpt = Annotated[
 ]
 SecondsOpt = Annotated[
     Fraction | None,
-    typer.Option("--seconds", envvar="SORA_SECONDS", metavar="S", parser=parse_seconds, help="How long. [default: 2]"),
+    typer.Option(
+        "--seconds",
+        envvar="SORA_SECONDS",
+        metavar="S",
+        parser=parse_seconds,
+        help="How long. [default: the model's; diorama's is 2]",
+    ),
 ]
 FramesOpt = Annotated[
     int | None,
@@ -77,7 +85,7 @@ FpsOpt = Annotated[
         envvar="SORA_FPS",
         metavar="RATE",
         parser=parse_fps,
-        help="Frames per second: 24, 29.97, 30000/1001. [default: 24]",
+        help="Frames per second: 24, 29.97, 30000/1001. [default: the model's; diorama's is 24]",
     ),
 ]
 StepsOpt = Annotated[

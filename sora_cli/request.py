@@ -9,7 +9,7 @@ import math
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,8 @@ class Request:
     dtype: str
     memory: int | None
     draft: bool
+    image: str | None = None
+    last: str | None = None
 
     @property
     def seconds(self) -> Fraction:
@@ -69,10 +71,11 @@ class Request:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Request":
         """The request in `data`, which a stranger may have written: each field is checked."""
-        known = {field.name for field in fields(cls)}
-        for name in sorted(known ^ set(data)):
+        known = {field.name: field.default is MISSING for field in fields(cls)}
+        needed = {name for name, needed in known.items() if needed}
+        for name in sorted((needed - set(data)) | (set(data) - set(known))):
             raise _unreadable(name, "is missing" if name in known else "is unknown")
-        return cls(**{name: _FIELDS[name](name, data[name]) for name in known})
+        return cls(**{name: _FIELDS[name](name, data[name]) for name in known if name in data})
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,14 @@ class Wishes:
     device: str | None = None
     dtype: str | None = None
     memory: int | None = None
+    image: str | None = None
+    last: str | None = None
+
+
+_DIRECT = (
+    *("prompt", "negative", "image", "last", "model"),
+    *("steps", "guidance", "seed", "device", "dtype", "memory"),
+)  # wishes that become fields of the request as they are
 
 
 def record(request: Request, digest: str, version: str) -> dict[str, Any]:
@@ -131,13 +142,13 @@ def revise(base: Request, wishes: Wishes, defaults: "Defaults") -> Request:
     """`base` with what `wishes` name; another rate alone keeps the seconds."""
     named = {
         name: value
-        for name in ("prompt", "negative", "model", "steps", "guidance", "seed", "device", "dtype", "memory")
+        for name in _DIRECT
         if (value := getattr(wishes, name)) is not None
     }
     fps = wishes.fps or base.fps
     width, height = (base.width, base.height) if wishes.size is None else parse_size(wishes.size, defaults)
     request = replace(base, **named, width=width, height=height, fps=fps, frames=_frames(base, wishes, fps))
-    if not request.prompt.strip():
+    if not request.prompt.strip() and request.command == "generate":
         raise bad(f"prompt {request.prompt!r}", 'it is empty; say what to draw, as in "a cat at sunset"')
     return request
 
@@ -347,6 +358,10 @@ def _memory(name: str, value: Any) -> int | None:
     return None if value is None else _integer(1, 2**60)(name, value)
 
 
+def _path(name: str, value: Any) -> str | None:
+    return None if value is None else _text(name, value)
+
+
 def _flag(name: str, value: Any) -> bool:
     if type(value) is not bool:
         raise _unreadable(name, "is neither true nor false")
@@ -369,4 +384,6 @@ _FIELDS: Mapping[str, Callable[[str, Any], Any]] = {
     "dtype": _choice(DTYPES),
     "memory": _memory,
     "draft": _flag,
+    "image": _path,
+    "last": _path,
 }

@@ -17,7 +17,6 @@ class Later:
 
 
 COMMANDS = (
-    Later("img2vid", "IMAGE [PROMPT] [--last IMAGE]", "Bring a picture to life"),
     Later(
         "extend",
         "CLIP [PROMPT] [--forward|--backward|--both] [--seconds S]",

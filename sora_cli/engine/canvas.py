@@ -7,21 +7,10 @@ and refined, level by level, until it has the pixels asked for. The levels follo
 import math
 from dataclasses import dataclass
 
+from sora_weights.spec import Grid
+
 LARGEST_STEP = 3.6  # how much a level may enlarge the one before it, along a side
 SNUG = 1.35  # a picture up to this much larger (along a side) than native is drawn at once
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """What a family's network and autoencoder can hold: pixels in a latent, pixels in a patch, frames in a latent."""
-
-    space: int
-    patch: int
-    time: int
-
-    def latent_frames(self, frames: int) -> int:
-        """Latent frames that hold at least `frames` frames: one, then groups of `time`."""
-        return 1 + math.ceil((frames - 1) / self.time)
 
 
 @dataclass(frozen=True, slots=True)

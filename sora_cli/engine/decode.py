@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,7 +10,9 @@ from einops import rearrange
 from torch import Tensor
 
 from sora_cli.engine.canvas import Canvas
+from sora_cli.model.vae.cogvideox import CogVideoXVAE
 from sora_cli.model.vae.patch import SPACE, PatchVAE
+from sora_cli.model.vae.wan import WanVAE
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +82,28 @@ def decode_groups(vae: PatchVAE, latents: Iterable[Tensor], side: int) -> Iterat
         before = latent
 
 
-def frames_of(vae: PatchVAE, latents: Iterable[Tensor], canvas: Canvas, side: int) -> Iterator[np.ndarray]:
+@torch.no_grad()
+def decode_frames(
+    vae: PatchVAE | WanVAE | CogVideoXVAE, latents: Iterable[Tensor], count: int, side: int, scratch: Path
+) -> Iterator[Tensor]:
+    """Decode `count` latent frames (1, c, h, w), as the denoiser makes them, in tiles of `side` latents.
+
+    Yields frames in [-1, 1] in order, (n, 3, H, W) float32 on the CPU. `scratch` is a folder for temporary files.
+    """
+    match vae:
+        case PatchVAE():
+            yield from decode_groups(vae, latents, side)
+        case WanVAE():
+            yield from vae.decode(latents, side, scratch)
+        case CogVideoXVAE():
+            yield from vae.decode(latents, count, side, scratch)
+
+
+def frames_of(groups: Iterable[Tensor], canvas: Canvas) -> Iterator[np.ndarray]:
     """The frames of the job, exactly as many and as large as asked: uint8 (H, W, 3) RGB, one at a time."""
     top, left = canvas.margins
     count = 0
-    for group in decode_groups(vae, latents, side):
+    for group in groups:
         picture = group[:, :, top : top + canvas.height, left : left + canvas.width]
         for frame in ((picture + 1) * 127.5).round().to(torch.uint8):
             if count == canvas.frames:

@@ -1,26 +1,68 @@
 """The memory plan: what a job will need at its peak, made before the first step, from the request alone.
 
-The figures of `FIXED` and of bytes per token are upper bounds of what was measured on CPU; the plan chooses the
-side of the decoder's tiles and nothing else, so it never changes the picture.
+The figures are upper bounds of what was measured on CPU; the plan chooses the side of the decoder's tiles and nothing
+else, so it never changes the picture.
 """
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from sora_cli.engine.canvas import Canvas
 from sora_cli.errors import SoraError
+from sora_weights.reader import open_weights
+from sora_weights.spec import CogVideoXSpec, CogVideoXVAESpec, DiTSpec, FlowSpec, Model, WanSpec, WanVAESpec
 
 MB = 2**20
-FIXED = 600 * MB  # the interpreter, torch, the networks and what they leave behind
-TOKEN_BYTES = 40_000  # activations of a patch while its window is denoised
-TILE_BYTES = 50_000  # activations of a latent while its tile is decoded
-LATENT_BYTES = 4 * 32
+LIBRARIES = 500 * MB  # the interpreter, torch and what they leave behind
 SIDES = (96, 64, 48, 32, 24, 16)  # sides of decoder tiles, in latents: the first that fits is taken
+FLOAT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a model takes, in bytes: its largest networks at once, activations of a patch while its window is denoised,
+    of a latent while its tile is decoded, and of a latent of the whole picture while any tile is.
+    """
+
+    networks: int
+    token: int
+    tile: int
+    latent: int
+    channels: int
+
+
+def footprint_of(model: Model) -> Footprint:
+    """The footprint of a model, from the shapes of its networks and the headers of its files, in float32."""
+    channels, sizes = model.specs.vae.channels, {name: _bytes_of(model.parts[name]) for name in ("dit", "vae", "text")}
+    networks = sizes["vae"] + max(sizes["dit"], sizes["text"])
+    match model.specs.dit, model.specs.vae:
+        case WanSpec() as dit, WanVAESpec() as vae:
+            token = FLOAT * (2 * dit.inner + 14 * dit.width)
+            return Footprint(networks, token, 6400 * vae.decoder_width, 120 * vae.decoder_width, channels)
+        case CogVideoXSpec() as dit, CogVideoXVAESpec() as vae:
+            token = FLOAT * 24 * dit.width
+            return Footprint(networks, token, 9000 * vae.widths[0], 9000 * vae.widths[0], channels)
+        case DiTSpec(), _:
+            return Footprint(100 * MB, 40_000, 50_000, 0, channels)
+    raise TypeError(f"no footprint is known for {type(model.specs.dit).__name__}")
+
+
+def _bytes_of(path: Path) -> int:
+    """What the tensors of a file or folder take in float32."""
+    return FLOAT * sum(_elements(entry.shape) for entry in open_weights(path).entries.values())
+
+
+def _elements(shape: Iterable[int]) -> int:
+    return math.prod(shape)
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
     """Bytes by stage, their peak, bytes of latents on disk, and the side of the decoder's tiles in latents."""
 
+    networks: int
     denoise: int
     decode: int
     disk: int
@@ -29,15 +71,15 @@ class MemoryPlan:
     @property
     def peak(self) -> int:
         """Bytes of memory at the worst moment."""
-        return FIXED + max(self.denoise, self.decode)
+        return LIBRARIES + self.networks + max(self.denoise, self.decode)
 
 
-def plan_memory(canvas: Canvas, window: int, reach: tuple[int, int], limit: int | None) -> MemoryPlan:
-    """The plan for a canvas whose windows are `window` latent frames of at most `reach` latents, within `limit` bytes.
+def plan_memory(canvas: Canvas, flow: FlowSpec, footprint: Footprint, limit: int | None) -> MemoryPlan:
+    """The plan for a canvas that is denoised in the windows of `flow`, within `limit` bytes.
 
     Raises SoraError("memory_too_small") naming the least amount that works.
     """
-    plans = [_with_tiles(canvas, window, reach, side) for side in SIDES]
+    plans = [_with_tiles(canvas, flow, footprint, side) for side in SIDES]
     fitting = [plan for plan in plans if limit is None or plan.peak <= limit]
     if not fitting:
         least = -(-min(plan.peak for plan in plans) // MB)
@@ -45,19 +87,21 @@ def plan_memory(canvas: Canvas, window: int, reach: tuple[int, int], limit: int 
     return fitting[0]
 
 
-def _with_tiles(canvas: Canvas, window: int, reach: tuple[int, int], side: int) -> MemoryPlan:
+def _with_tiles(canvas: Canvas, flow: FlowSpec, footprint: Footprint, side: int) -> MemoryPlan:
     last = canvas.levels[-1]
     rows, columns = last.latents(canvas.grid)
-    frames = min(window, canvas.latent_frames)
+    frames = min(flow.window, canvas.latent_frames)
+    latent = FLOAT * footprint.channels
     patches = (canvas.grid.patch // canvas.grid.space) ** 2
-    seen = min(rows * columns, reach[0] * reach[1]) * frames // patches
-    whole = rows * columns * frames * LATENT_BYTES
+    seen = min(rows * columns, flow.reach[0] * flow.reach[1]) * frames // patches
+    whole = rows * columns * frames * latent
     picture = last.width * last.height * 3
     outer = (min(side, rows) + 10) * (min(side, columns) + 10)
     return MemoryPlan(
-        denoise=seen * TOKEN_BYTES + 5 * whole,
-        decode=outer * TILE_BYTES + picture * (4 * 4 * 3 + 8),
-        disk=2 * rows * columns * canvas.latent_frames * LATENT_BYTES,
+        networks=footprint.networks,
+        denoise=seen * footprint.token + 5 * whole,
+        decode=outer * footprint.tile + rows * columns * footprint.latent + picture * (4 * 4 * 3 + 8),
+        disk=2 * rows * columns * canvas.latent_frames * latent,
         tile_side=side,
     )
 

@@ -15,8 +15,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sora_cli.engine.canvas import Canvas, Grid, Level
-from sora_cli.engine.decode import decode_groups
+from sora_cli.engine.backbones import Backbone, Condition, Place, Text
+from sora_cli.engine.canvas import Canvas, Level
+from sora_cli.engine.decode import decode_frames, decode_groups
 from sora_cli.engine.denoiser import (
     Denoiser,
     Known,
@@ -28,19 +29,19 @@ from sora_cli.engine.denoiser import (
     windowed,
     windows,
 )
+from sora_cli.engine.devices import Precision
 from sora_cli.engine.job import LatentFile
-from sora_cli.engine.networks import load_text_encoder
+from sora_cli.engine.networks import Autoencoder, load_text_encoder
 from sora_cli.engine.reel import Span, spans
 from sora_cli.engine.sample import Step, common_noise, mixed_noise, normal_draws, sample
-from sora_cli.engine.schedule import Rows, flow_schedule, noised
+from sora_cli.engine.schedule import Prediction, Rows, Scheduler, flow_schedule, noised, scheduler_from_config
 from sora_cli.engine.solvers import SOLVERS, rows_for
-from sora_cli.model.dit import STILL_RATE, DiT, locate, seconds_of
-from sora_cli.model.vae.patch import SPACE, TIME, PatchVAE
-from sora_weights.spec import FlowSpec, Model
+from sora_cli.model.vae.patch import TIME, PatchVAE
+from sora_weights.spec import FlowSpec, Grid, Model
 
 ENLARGE_TILE = 48  # the same on every machine: what is enlarged is sampled from
+KEPT_TEXTS = 64  # encoded prompts in the cache; the oldest go first
 
-Text = tuple[Tensor, Tensor]  # features (1, m, e), real tokens (1, m)
 OnStep = Callable[[int, Step], None]
 
 
@@ -54,10 +55,12 @@ class Conditioning:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One level of the picture in the making: its size, its noise schedule, how far guidance goes."""
+    """One level of the picture in the making: its size, how it is denoised, how far guidance goes."""
 
     level: Level
     rows: Rows
+    solver: str
+    prediction: Prediction
     guidance: float
 
 
@@ -65,29 +68,32 @@ class Stage:
 class Sampler:
     """Everything that denoising needs and that no level changes."""
 
-    network: DiT
+    backbone: Backbone
     words: Conditioning
     canvas: Canvas
     fps: float
     flow: FlowSpec
     generator: torch.Generator
+    condition: Condition | None = None
 
 
-def encode_words(model: Model, prompt: str, negative: str, cache: Path) -> Conditioning:
-    """Encode both texts, or read them from `cache`, where they are kept by model and prompt."""
-    name = hashlib.sha256(f"{model.digest()}\0{prompt}\0{negative}".encode()).hexdigest()
-    kept = cache / "text" / f"{name}.safetensors"
+def encode_words(
+    model: Model, prompt: str, negative: str, cache: Path, device: str, precision: Precision
+) -> Conditioning:
+    """Encode both texts, or read them from `cache`, where they are kept by model, precision and prompt."""
+    what = f"{model.digest()}\0{device}\0{precision.text}\0{prompt}\0{negative}"
+    kept = cache / "text" / f"{hashlib.sha256(what.encode()).hexdigest()}.safetensors"
     with suppress(Exception):  # a cache that can't be read is made again
         tensors = load_file(kept)
         return Conditioning(
             (tensors["prompt"], tensors["prompt_seen"]), (tensors["negative"], tensors["negative_seen"])
         )
-    encoder = load_text_encoder(model.part("text"), model.folder / "tokenizer.json", model.specs.text)
-    features, seen = encoder([prompt, negative])
+    features, seen = (each.cpu() for each in load_text_encoder(model, device, precision)([prompt, negative]))
     words = Conditioning((features[:1], seen[:1]), (features[1:], seen[1:]))
     with suppress(OSError, SafetensorError):  # nor is one that can't be written needed
         kept.parent.mkdir(parents=True, exist_ok=True)
         _write_whole(kept, words)
+        _forget_oldest(kept.parent)
     return words
 
 
@@ -99,11 +105,30 @@ def _write_whole(path: Path, words: Conditioning) -> None:
     part.replace(path)
 
 
-def stages(canvas: Canvas, flow: FlowSpec, steps: int, guidance: float) -> tuple[Stage, ...]:
+def _forget_oldest(folder: Path) -> None:
+    kept = sorted(folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in kept[KEPT_TEXTS:]:
+        file.unlink(missing_ok=True)
+
+
+def scheduler_of(model: Model, flow: FlowSpec) -> Scheduler:
+    """The schedule that a model brings with it, or its family's.
+
+    Raises SoraError("bad_weights") for a scheduler_config.json that asks for what we don't have.
+    """
+    if model.scheduler is not None:
+        return scheduler_from_config(model.scheduler)
+    return Scheduler(flow.solver, "x0", partial(flow_schedule, shift=flow.shift, scale=1.0))
+
+
+def stages(canvas: Canvas, flow: FlowSpec, scheduler: Scheduler, steps: int, guidance: float) -> tuple[Stage, ...]:
     """The draft in `steps` steps with guidance, then each larger level in a few steps without."""
-    draft = Stage(canvas.levels[0], flow_schedule(steps, shift=flow.shift, scale=1.0), guidance)
+    solver, prediction = scheduler.solver, scheduler.prediction
+    draft = Stage(canvas.levels[0], scheduler.rows(steps), solver, prediction, guidance)
+    if len(canvas.levels) == 1:
+        return (draft,)
     refine = flow_schedule(flow.refine_steps, start=flow.refine_from, scale=1.0)
-    return (draft, *(Stage(level, refine, 1.0) for level in canvas.levels[1:]))
+    return (draft, *(Stage(level, refine, solver, prediction, 1.0) for level in canvas.levels[1:]))
 
 
 def plan_windows(level: Level, frames: int, grid: Grid, flow: FlowSpec) -> tuple[Window, ...]:
@@ -111,7 +136,9 @@ def plan_windows(level: Level, frames: int, grid: Grid, flow: FlowSpec) -> tuple
     rows, columns = level.latents(grid)
     patch = grid.patch // grid.space
     reach = flow.reach if columns >= rows else flow.reach[::-1]
-    return windows((frames, rows, columns), (frames, *reach), (0, *flow.overlap), (1, patch, patch))
+    reach = (min(reach[0], rows), min(reach[1], columns))
+    overlap = (min(flow.overlap[0], reach[0] - patch), min(flow.overlap[1], reach[1] - patch))
+    return windows((frames, rows, columns), (frames, *reach), (0, *overlap), (1, patch, patch))
 
 
 @torch.no_grad()
@@ -148,15 +175,27 @@ def _denoise_span(
 
     `common` is what all frames' noise has in common, in this window and in every other.
     """
-    device = sampler.network.spread.device
+    device = sampler.backbone.device
     channels, rows, columns = latents.shape
-    fresh = mixed_noise((1, channels, span.new, rows, columns), sampler.flow.shared_noise, sampler.generator, common)
+    fresh = _noise(sampler, (1, channels, span.new, rows, columns), common)
     noise = F.pad(fresh, (0, 0, 0, 0, span.known, 0)).to(device)
     x = noise if start is None else noised(start.read(span.start, span.stop).to(device), noise, stage.rows[0])
     denoiser = _denoiser(sampler, stage, _known(latents, span, device), span)
-    draw = normal_draws(sampler.generator, x)
-    solver = SOLVERS[sampler.flow.solver]
-    return sample(denoiser, rows_for(solver, stage.rows), x, solver, draw, on_step)
+    solver = SOLVERS[stage.solver]
+    return sample(denoiser, rows_for(solver, stage.rows), x, solver, _draws(sampler, x), on_step)
+
+
+def _noise(sampler: Sampler, shape: tuple[int, ...], common: Tensor | None) -> Tensor:
+    """The noise to start from, (b, c, t, h, w) float32, drawn as the family's reference draws it."""
+    if common is not None:
+        return mixed_noise(shape, sampler.flow.shared_noise, sampler.generator, common)
+    return _draws(sampler, torch.empty(shape))()
+
+
+def _draws(sampler: Sampler, like: Tensor) -> Callable[[], Tensor]:
+    flow = sampler.flow
+    dtype = sampler.backbone.dtype if flow.narrow_noise else torch.float32
+    return normal_draws(sampler.generator, like, flow.noise_layout, dtype)
 
 
 def _known(latents: LatentFile, span: Span, device: torch.device) -> Known | None:
@@ -174,29 +213,16 @@ def _denoiser(sampler: Sampler, stage: Stage, known: Known | None, span: Span) -
 
     def within(window: Window) -> Denoiser:
         part = known.crop(window) if known else None
-        cond = from_network(_network(sampler, stage.level, window, span, sampler.words.prompt), "x0", part)
-        uncond = from_network(_network(sampler, stage.level, window, span, sampler.words.negative), "x0", part)
-        return guided(cond, uncond, stage.guidance)
+        place = Place(stage.level, window, span, sampler.fps)
+
+        def told(text: Text) -> Denoiser:
+            return from_network(sampler.backbone.bind(text, place, sampler.condition), stage.prediction, part)
+
+        return guided(told(sampler.words.prompt), told(sampler.words.negative), stage.guidance)
 
     parts = plan_windows(stage.level, frames, sampler.canvas.grid, sampler.flow)
     inner = within(parts[0]) if len(parts) == 1 else windowed(within, parts, blend_weights(parts))
     return pinned(inner, known)
-
-
-def _network(
-    sampler: Sampler, level: Level, window: Window, span: Span, text: Text
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """The network for one window, knowing where in picture and time it lies."""
-    rows, columns = level.latents(sampler.canvas.grid)
-    top, left = window.h.start or 0, window.w.start or 0
-    count = len(range(*window.t.indices(span.stop - span.start)))
-    seconds = seconds_of(min(span.start, 1), count, sampler.fps, TIME)  # as in training: from 0, or from mid-stream
-    rate = sampler.fps / TIME if count > 1 else STILL_RATE
-    grid = (len(range(*window.h.indices(rows))), len(range(*window.w.indices(columns))))
-    place = locate(seconds, rate, (level.height, level.width), (top * SPACE, left * SPACE), grid, SPACE)
-    device = sampler.network.spread.device
-    features, seen, place = text[0].to(device), text[1].to(device), place.to(device)
-    return lambda x, timesteps: sampler.network(x, timesteps, features, seen, place)
 
 
 @torch.no_grad()
@@ -210,7 +236,7 @@ def enlarge(vae: PatchVAE, latents: LatentFile, level: Level, target: LatentFile
         target.write(index, vae.encode_group(rearrange(frames, "T c h w -> 1 c T h w")))
 
 
-def preview(vae: PatchVAE, x0: Tensor, side: int) -> Tensor:
+def preview(vae: Autoencoder, x0: Tensor, side: int, scratch: Path) -> Tensor:
     """The last frame that the middle of x0 (1, c, t, h, w) decodes to, (3, H, W) in [-1, 1]."""
-    (frame,) = decode_groups(vae, [x0[:, :, x0.shape[2] // 2]], side)
+    (frame,) = decode_frames(vae, [x0[:, :, x0.shape[2] // 2]], 1, side, scratch)
     return frame[0]

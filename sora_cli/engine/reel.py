@@ -23,10 +23,13 @@ def spans(frames: int, size: int, context: int) -> tuple[Span, ...]:
 
     The first window is one latent frame: a video opens with a picture, which a small network draws best, and goes on
     from there. New frames are shared out evenly, so that no window is a stub. They follow from the numbers alone.
-    Raises ValueError unless 0 < context < size and frames is positive.
+    Without context there is one window for all of them.
+    Raises ValueError unless 0 <= context < size and frames is positive, and no more than `size` without context.
     """
-    if frames < 1 or not 0 < context < size:
+    if frames < 1 or not 0 <= context < size or (context == 0 and frames > size):
         raise ValueError(f"{frames} latent frames in windows of {size} with {context} of context")
+    if context == 0:
+        return (Span(0, frames, 0),)
     opening = Span(0, 1, 0)
     if frames == 1:
         return (opening,)

@@ -10,28 +10,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sora_cli
-from sora_cli.engine.canvas import Canvas, Grid, Level, lay_out
+from sora_cli.engine.canvas import Canvas, Level, lay_out
 from sora_cli.engine.job import Job, LatentFile, open_job
-from sora_cli.engine.memory import MemoryPlan, plan_memory
+from sora_cli.engine.memory import MemoryPlan, footprint_of, plan_memory
 from sora_cli.engine.reel import spans
 from sora_cli.engine.vocabulary import count_tokens, unknown_words
+from sora_cli.errors import SoraError
 from sora_cli.media.writer import FrameWriter, check_output, open_writer
 from sora_cli.request import Request, record
 from sora_cli.result import ModelInfo, Progress, Result
 from sora_cli.settings import folders
 from sora_weights.families import FAMILIES
 from sora_weights.registry import check_sums, find_model
-from sora_weights.spec import Model
+from sora_weights.spec import CogVideoXSpec, Model, WanSpec
 
 if TYPE_CHECKING:
     import torch
+    from PIL.Image import Image
     from torch import Tensor
 
+    from sora_cli.engine.backbones import Condition
+    from sora_cli.engine.devices import Precision
+    from sora_cli.engine.networks import Autoencoder
     from sora_cli.engine.pipeline import Sampler
     from sora_cli.engine.sample import Step
-    from sora_cli.model.vae.patch import PatchVAE
 
-GRID = Grid(space=8, patch=16, time=4)
 PREVIEW_SECONDS = 1.0  # at most one preview in so many
 LARGER_MODELS = "larger open models such as Wan 2.1 and CogVideoX know far more words"
 
@@ -69,6 +72,12 @@ class Work:
         flow = FAMILIES[self.model.family].flow
         return len(spans(self.canvas.latent_frames, flow.window, flow.context))
 
+    @property
+    def guidance(self) -> float:
+        """How far guidance goes; 1 is none, and published models know nothing below it."""
+        asked = self.request.guidance
+        return asked if self.model.scheduler is None else max(asked, 1.0)
+
 
 def prepare(request: Request) -> Work:
     """Lay out the canvas and plan the memory.
@@ -77,9 +86,30 @@ def prepare(request: Request) -> Work:
     """
     model = find_model(request.model)
     check_sums(model)
+    _check_pictures(request, model)
     flow = FAMILIES[model.family].flow
-    canvas = lay_out(request.width, request.height, request.frames, GRID, flow.native_area)
-    return Work(request, model, canvas, plan_memory(canvas, flow.window, flow.reach, request.memory))
+    canvas = lay_out(request.width, request.height, request.frames, model.grid, flow.native_area)
+    return Work(request, model, canvas, plan_memory(canvas, flow, footprint_of(model), request.memory))
+
+
+def _check_pictures(request: Request, model: Model) -> None:
+    """Raise SoraError("bad_usage") unless the model can do with as many pictures as there are."""
+    shown = model.knows == "channels"
+    if shown and request.image is None:
+        raise SoraError("bad_usage", f"--model {request.model}", "it brings pictures to life: use sora img2vid")
+    if not shown and request.image is not None:
+        raise SoraError("not_available", f"--model {request.model}", "it takes no picture in this version")
+    if request.last is not None and not takes_last(model):
+        raise SoraError("bad_usage", f"--last with {model.name}", "this model takes one picture, the first")
+    learned = isinstance(model.specs.dit, CogVideoXSpec) and model.specs.dit.learned
+    if learned and (request.width, request.height) != (model.defaults.width, model.defaults.height):
+        sizes = f"{model.defaults.width}x{model.defaults.height}"
+        raise SoraError("bad_usage", f"--size {request.width}x{request.height}", f"this model draws {sizes} alone")
+
+
+def takes_last(model: Model) -> bool:
+    """Whether the model was trained on a first and a last picture."""
+    return isinstance(model.specs.dit, WanSpec) and model.specs.dit.image_tokens is not None
 
 
 def plan(request: Request) -> dict[str, Any]:
@@ -90,7 +120,7 @@ def plan(request: Request) -> dict[str, Any]:
         {
             "width": level.width,
             "height": level.height,
-            "latents": [work.canvas.latent_frames, *level.latents(GRID)],
+            "latents": [work.canvas.latent_frames, *level.latents(work.canvas.grid)],
             "windows": work.windows,
             "steps": (request.steps if index == 0 else flow.refine_steps) * work.windows,
         }
@@ -99,7 +129,7 @@ def plan(request: Request) -> dict[str, Any]:
     memory = {
         "peak_bytes": work.memory.peak,
         "disk_bytes": work.memory.disk,
-        "tile": work.memory.tile_side * GRID.space,
+        "tile": work.memory.tile_side * work.canvas.grid.space,
     }
     return {"model": work.model.name, "levels": levels, "memory": memory}
 
@@ -116,13 +146,13 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Studio:
-    """The work on one machine: its folder, device ("cpu", "cuda", "mps") and dtype, and the autoencoder, loaded."""
+    """The work on one machine: its folder, device ("cpu", "cuda", "mps") and precision, and the autoencoder, loaded."""
 
     work: Work
     job: Job
     device: str
-    dtype: "torch.dtype"
-    vae: "PatchVAE"
+    precision: "Precision"
+    vae: "Autoencoder"
     clock: Clock
 
 
@@ -161,23 +191,25 @@ def _notes(work: Work) -> tuple[str, ...]:
 
 def _studio(work: Work, job: Job, clock: Clock) -> Studio:
     with clock.stage("load"):
-        from sora_cli.engine.devices import choose_device, choose_dtype
-        from sora_cli.engine.networks import load_vae
+        from sora_cli.engine.devices import choose_device, choose_precision
+        from sora_cli.engine.networks import check_parts, load_vae
 
         device = choose_device(work.request.device)
-        dtype = choose_dtype(work.request.dtype, device)
-        return Studio(work, job, device, dtype, load_vae(work.model, device, dtype), clock)
+        precision = choose_precision(work.request.dtype, device, work.model)
+        check_parts(work.model)
+        return Studio(work, job, device, precision, load_vae(work.model, device, precision), clock)
 
 
 def _latents(studio: Studio, preview: Path | None) -> LatentFile:
     """Denoise the draft and every level after it; the last level's latents, in the job's folder."""
-    from sora_cli.engine.pipeline import denoise_level, stages
+    from sora_cli.engine.pipeline import denoise_level, scheduler_of, stages
 
     work, job = studio.work, studio.job
+    scheduler = scheduler_of(work.model, FAMILIES[work.model.family].flow)
     sampler, request = _sampler(studio), work.request
     latents: LatentFile | None = None
-    for index, stage in enumerate(stages(work.canvas, sampler.flow, request.steps, request.guidance)):
-        shape = (work.model.specs.dit.channels, *stage.level.latents(GRID))
+    for index, stage in enumerate(stages(work.canvas, sampler.flow, scheduler, request.steps, work.guidance)):
+        shape = (work.model.specs.vae.channels, *stage.level.latents(work.canvas.grid))
         start = None if latents is None else _enlarged(studio, latents, index, stage.level)
         latents = job.latents(f"level{index}", work.canvas.latent_frames, shape)
         name = "draft" if index == 0 else f"refine {stage.level.width}x{stage.level.height}"
@@ -191,8 +223,12 @@ def _latents(studio: Studio, preview: Path | None) -> LatentFile:
 def _enlarged(studio: Studio, before: LatentFile, index: int, level: Level) -> LatentFile:
     """The latents of the level before at the size of this one; the old ones are dropped."""
     from sora_cli.engine.pipeline import enlarge
+    from sora_cli.model.vae.patch import PatchVAE
 
-    start = studio.job.latents(f"start{index}", before.frames, (before.shape[0], *level.latents(GRID)))
+    start = studio.job.latents(
+        f"start{index}", before.frames, (before.shape[0], *level.latents(studio.work.canvas.grid))
+    )
+    assert isinstance(studio.vae, PatchVAE)  # only diorama is drafted small
     with studio.clock.stage("enlarge"):
         enlarge(studio.vae, before, level, start)
     studio.job.drop(f"level{index - 1}")
@@ -202,17 +238,53 @@ def _enlarged(studio: Studio, before: LatentFile, index: int, level: Level) -> L
 def _sampler(studio: Studio) -> "Sampler":
     import torch
 
-    from sora_cli.engine.networks import load_denoiser
+    from sora_cli.engine.networks import load_backbone
     from sora_cli.engine.pipeline import Sampler, encode_words
 
-    work = studio.work
+    work, device, precision = studio.work, studio.device, studio.precision
     request = work.request
     with studio.clock.stage("text"):
-        words = encode_words(work.model, request.prompt, request.negative, folders()["cache"])
-    with studio.clock.stage("load"):
-        network = load_denoiser(work.model, studio.device, studio.dtype)
+        cache = folders()["cache"]
+        words = encode_words(work.model, request.prompt, request.negative, cache, device, precision)
     generator = torch.Generator().manual_seed(request.seed)
-    return Sampler(network, words, work.canvas, float(request.fps), FAMILIES[work.model.family].flow, generator)
+    condition = _condition(studio, generator)
+    with studio.clock.stage("load"):
+        backbone = load_backbone(work.model, device, precision)
+    flow = FAMILIES[work.model.family].flow
+    return Sampler(backbone, words, work.canvas, float(request.fps), flow, generator, condition)
+
+
+def _condition(studio: Studio, generator: "torch.Generator") -> "Condition | None":
+    """What the network is shown of the known pictures, where there are any."""
+    work = studio.work
+    if work.request.image is None:
+        return None
+    from sora_cli.engine.conditions import conditions
+
+    with studio.clock.stage("pictures"):
+        pictures = {0: _picture(work, work.request.image)}
+        if work.request.last is not None:
+            pictures[work.request.frames - 1] = _picture(work, work.request.last)
+        features = _features(studio, list(pictures.values()))
+        return conditions(studio.vae, pictures, work.canvas, features, generator)
+
+
+def _picture(work: Work, path: str) -> "Image":
+    from sora_cli.media.picture import read_picture
+
+    return read_picture(Path(path), work.request.width, work.request.height)
+
+
+def _features(studio: Studio, pictures: "list[Image]") -> "Tensor | None":
+    """What the model's picture encoder makes of the pictures, one after the other; None where it has none."""
+    if "image" not in studio.work.model.parts:
+        return None
+    import torch
+
+    from sora_cli.engine.networks import load_picture_encoder
+
+    encode = load_picture_encoder(studio.work.model, studio.device, studio.precision)
+    return torch.cat([encode(picture) for picture in pictures], 1)
 
 
 def _reporter(studio: Studio, path: Path | None) -> "Callable[[int, Step], None]":
@@ -224,7 +296,7 @@ def _reporter(studio: Studio, path: Path | None) -> "Callable[[int, Step], None]
         nonlocal shown
         studio.clock.progress.step(done)
         if path is not None and time.monotonic() - shown >= PREVIEW_SECONDS:
-            _save_preview(preview(studio.vae, step.x0, studio.work.memory.tile_side), path)
+            _save_preview(preview(studio.vae, step.x0, studio.work.memory.tile_side, studio.job.folder), path)
             shown = time.monotonic()
 
     return on_step
@@ -244,7 +316,7 @@ def _save_preview(frame: "Tensor", path: Path) -> None:
 
 def _write(studio: Studio, latents: LatentFile, delivery: Delivery) -> FrameWriter:
     """Decode frame by frame into the file; the writer, which knows what was written."""
-    from sora_cli.engine.decode import frames_of
+    from sora_cli.engine.decode import decode_frames, frames_of
 
     work, request = studio.work, studio.work.request
     about = json.dumps(record(request, work.model.digest(), sora_cli.__version__), ensure_ascii=False)
@@ -261,7 +333,8 @@ def _write(studio: Studio, latents: LatentFile, delivery: Delivery) -> FrameWrit
             make_folder=True,
         ) as writer,
     ):
-        for index, frame in enumerate(frames_of(studio.vae, latents, work.canvas, work.memory.tile_side), 1):
+        groups = decode_frames(studio.vae, latents, latents.frames, work.memory.tile_side, studio.job.folder)
+        for index, frame in enumerate(frames_of(groups, work.canvas), 1):
             writer.write(frame)
             studio.clock.progress.step(index)
     return writer
@@ -274,7 +347,7 @@ def _result(studio: Studio, writer: FrameWriter, notes: tuple[str, ...]) -> Resu
         outputs=(writer.output,),
         model=ModelInfo(model.name, model.family, model.digest()),
         notes=notes,
-        metrics={"device": studio.device, "dtype": str(studio.dtype).removeprefix("torch.")},
+        metrics={"device": studio.device, "dtype": str(studio.precision.denoiser).removeprefix("torch.")},
         timings=studio.clock.seconds,
         peak={"rss_bytes": _peak_memory(), "device_bytes": _device_peak(studio.device)},
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sora_weights.errors import WeightsError
-from sora_weights.spec import Model
+from sora_weights.spec import Model, TextSpec
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -40,8 +40,14 @@ def _stems(word: str) -> set[str]:
 
 
 def count_tokens(model: Model, text: str) -> int:
-    """How many tokens the model's tokenizer makes of a text, its two special ones included."""
-    return len(read_tokenizer(model.folder / "tokenizer.json").encode(text).ids)
+    """How many tokens the model's tokenizer makes of a text, its special ones included."""
+    spec, path = model.specs.text, model.parts["tokenizer"]
+    if isinstance(spec, TextSpec):
+        return len(read_tokenizer(path).encode(text).ids)
+    from sora_cli.engine.tokens import open_tokenizer
+    from sora_cli.model.t5 import clean
+
+    return open_tokenizer(path).count(clean(text) if spec.cleaned else text)
 
 
 def read_tokenizer(path: Path) -> "Tokenizer":

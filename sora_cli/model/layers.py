@@ -1,6 +1,8 @@
 """Small layers that several networks share."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -23,17 +25,22 @@ class RMSNorm(nn.Module):
         return rms_norm(x, self.weight.to(x.dtype), self.eps)
 
 
-class Projector(nn.Module):
-    """Two linear layers with a SiLU between."""
+Activation = Callable[[Tensor], Tensor]
+gelu_tanh: Activation = partial(F.gelu, approximate="tanh")
 
-    def __init__(self, inward: int, width: int) -> None:
+
+class Projector(nn.Module):
+    """Two linear layers with an activation between, SiLU unless another is given."""
+
+    def __init__(self, inward: int, width: int, activation: Activation = F.silu, inner: int | None = None) -> None:
         super().__init__()
-        self.inward = nn.Linear(inward, width)
-        self.outward = nn.Linear(width, width)
+        self.inward = nn.Linear(inward, inner or width)
+        self.outward = nn.Linear(inner or width, width)
+        self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., inward) -> (..., width)."""
-        return self.outward(F.silu(self.inward(x)))
+        return self.outward(self.activation(self.inward(x)))
 
 
 def sinusoid(values: Tensor, width: int, longest: float = 10_000.0) -> Tensor:  # (...) -> (..., width)

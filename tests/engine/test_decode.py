@@ -49,7 +49,7 @@ def test_tiles_cover_the_grid_once(rows: int, columns: int, side: int):
 def test_frames_are_exactly_as_many_and_as_large_as_asked(vae, width: int, height: int, frames: int):
     canvas = lay_out(width, height, frames, GRID, 10**9)
     latents = torch.randn(1, 6, canvas.latent_frames, *canvas.levels[-1].latents(GRID))
-    made = list(frames_of(vae, latents.unbind(2), canvas, 4))
+    made = list(frames_of(decode_groups(vae, latents.unbind(2), 4), canvas))
     assert len(made) == frames
     assert {(frame.shape, frame.dtype.name) for frame in made} == {((height, width, 3), "uint8")}
 
@@ -59,6 +59,6 @@ def test_padding_is_cut_from_both_sides(vae):
     latents = torch.randn(1, 6, 1, 2, 4)
     with torch.no_grad():
         whole = (vae.decode(latents)[0, :, 0].clamp(-1, 1) + 1) * 127.5
-    (frame,) = frames_of(vae, latents.unbind(2), canvas, 8)
+    (frame,) = frames_of(decode_groups(vae, latents.unbind(2), 8), canvas)
     expected = whole[:, :, 6:26].permute(1, 2, 0).round()
     assert np.abs(frame.astype(float) - expected.numpy()).max() <= 1

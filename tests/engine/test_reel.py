@@ -29,6 +29,11 @@ def test_a_picture_has_one_window():
     assert (only.start, only.stop, only.known) == (0, 1, 0)
 
 
+def test_without_context_there_is_one_window():
+    (only,) = spans(13, 10**9, 0)
+    assert (only.start, only.stop, only.known) == (0, 13, 0)
+
+
 @pytest.mark.parametrize(("frames", "size", "context"), [(0, 13, 4), (5, 4, 4), (5, 4, 0)])
 def test_windows_that_cannot_be_are_refused(frames: int, size: int, context: int):
     with pytest.raises(ValueError, match="latent frames"):

@@ -64,7 +64,7 @@ def test_built_in_model_is_found_with_its_facts(name: str) -> None:
     assert (model.defaults.width, model.defaults.height, model.defaults.fps) == (320, 180, Fraction(24))
     assert (model.specs.dit.depth, model.specs.dit.heads, model.specs.text.vocabulary) == (5, 4, 900)
     assert {file.name for file in model.files} == CONTENTS.keys()
-    assert model.part("dit").read_bytes() == b"dit"
+    assert model.parts["dit"].read_bytes() == b"dit"
 
 
 def test_installed_models_are_listed_after_the_built_in_one(home: Path) -> None:
@@ -172,14 +172,14 @@ def test_digest_is_over_the_sorted_checksums_and_changes_with_a_file() -> None:
     sums = sorted(hashlib.sha256(content).hexdigest() for content in CONTENTS.values())
     assert model.digest() == hashlib.sha256("".join(sums).encode()).hexdigest()
     before = model.digest()
-    model.part("vae").write_bytes(b"other")
+    model.parts["vae"].write_bytes(b"other")
     assert model.digest() != before
 
 
 def test_a_file_that_is_not_what_was_recorded_is_named() -> None:
     model = find_model("diorama")
     check_sums(model)
-    model.part("vae").write_bytes(b"yyy")
+    model.parts["vae"].write_bytes(b"yyy")
     with pytest.raises(WeightsError, match=r"vae\.safetensors: its checksum"):
         check_sums(model)
 
@@ -187,8 +187,8 @@ def test_a_file_that_is_not_what_was_recorded_is_named() -> None:
 def test_verify_names_changed_and_missing_files() -> None:
     model = find_model("diorama")
     assert all(check.ok for check in verify(model))
-    model.part("vae").write_bytes(b"xxx")
-    model.part("dit").unlink()
+    model.parts["vae"].write_bytes(b"xxx")
+    model.parts["dit"].unlink()
     assert {check.file.name: check.ok for check in verify(model)} == {
         "dit.safetensors": False, "text.safetensors": True, "tokenizer.json": True,
         "vae.safetensors": False,

@@ -13,7 +13,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from vocabulary import CAMERAS_OF_MOTION, MOTIONS, SCENES, SUBJECTS, caption
 from world import Scenario, Sprites, View, draw_scenario, figure_pixel, render_figure
 
-from sora_cli.engine.networks import load_text_encoder
+from sora_cli.engine.networks import load_bert
 from sora_cli.engine.sample import mixed_noise
 from sora_cli.model.dit import STILL_RATE, DiT, Place, locate, seconds_of
 from sora_cli.model.vae.patch import SPACE, TIME, PatchVAE
@@ -249,7 +249,7 @@ def caption_table(kept: Path, builtin: Path) -> tuple[Tensor, Tensor]:
     if not kept.exists():
         weights = load_file(builtin / "text.safetensors")
         spec = TextSpec(len(weights["embeddings.word_embeddings.weight"]))
-        encoder = load_text_encoder(builtin / "text.safetensors", builtin / "tokenizer.json", spec)
+        encoder = load_bert(builtin / "text.safetensors", builtin / "tokenizer.json", spec)
         parts = [encoder(batch) for batch in _batches(captions(), 64)]
         save_file(
             {"features": torch.cat([f for f, _ in parts]).half(), "seen": torch.cat([s for _, s in parts])},

@@ -36,7 +36,7 @@ from vocabulary import MOTIONS, SCENES, SUBJECTS, held_out  # noqa: E402
 
 from sora_cli.console import Console  # noqa: E402
 from sora_cli.engine.decode import decode_groups  # noqa: E402
-from sora_cli.engine.devices import choose_device, choose_dtype  # noqa: E402
+from sora_cli.engine.devices import choose_device, choose_precision  # noqa: E402
 from sora_cli.engine.networks import load_vae  # noqa: E402
 from sora_cli.engine.render import render  # noqa: E402
 from sora_cli.model.vae.patch import PatchVAE  # noqa: E402
@@ -195,7 +195,8 @@ def decibels(errors: Sequence[float]) -> float:
 def measure_vae(sprites: dict[str, world.Sprites], device: str) -> list[Fidelity]:
     """The shipped autoencoder at each of `VAE_SIZES`, in the precision that the tool runs it in."""
     device = choose_device(device)
-    vae = load_vae(find_model("diorama"), device, choose_dtype("auto", device))
+    model = find_model("diorama")
+    vae = load_vae(model, device, choose_precision("auto", device, model))
     linear = linear_part(vae)
     found = []
     for width, height in VAE_SIZES:

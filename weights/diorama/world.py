@@ -18,7 +18,7 @@ from vocabulary import CAMERAS_OF_MOTION, MOTIONS, SCENES, SUBJECTS, held_out
 
 GROUND = 0.30  # where feet stand, in units below the centre
 SPRITE_FPS = 24
-TINTS = {"sunset": (1.0, 0.88, 0.82), "night": (0.66, 0.72, 0.95), "underwater": (0.74, 0.93, 1.0)}
+TINTS = {"sunset": (1.0, 0.94, 0.90), "night": (0.66, 0.72, 0.95), "underwater": (0.74, 0.93, 1.0)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +191,8 @@ def _speckles(x: Tensor, y: Tensor, cells: float, radius: float, soft: float, sa
 
 
 def _sunset(x: Tensor, y: Tensor, t: Tensor, d: tuple[float, ...], soft: float) -> Tensor:
-    sky = _mix(_colour(0.36, 0.24, 0.52), _colour(0.98, 0.52, 0.30), _ramp(-0.55, 0.10, y))
-    sky = _mix(sky, _colour(1.0, 0.80, 0.42), _ramp(-0.05, 0.22, y))
+    sky = _mix(_colour(0.22, 0.16, 0.44), _colour(0.70, 0.30, 0.55), _ramp(-0.55, 0.12, y))
+    sky = _mix(sky, _colour(1.0, 0.62, 0.36), _ramp(0.03, 0.20, y))
     sx, sy = (2 * d[8] - 1) * 0.45, 0.02 - 0.12 * d[9]
     away = torch.sqrt((x - sx) ** 2 + (y - sy) ** 2)
     sky = _mix(sky, _colour(1.0, 0.88, 0.55), 0.6 * torch.exp(-away * 5))

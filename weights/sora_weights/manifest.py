@@ -24,6 +24,15 @@ class Manifest:
         self._values = values
         self._prefix = prefix
 
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """The values as they are, unchecked."""
+        return self._values
+
+    def get(self, field: str, read: Callable[[Any], T], default: T) -> T:
+        """The field's value through `read`; `default` where the field is missing or null."""
+        return default if self._values.get(field) is None else self.take(field, read)
+
     def take(self, field: str, read: Callable[[Any], T]) -> T:
         """The field's value through `read`, which raises ValueError or TypeError for one it can't use."""
         if field not in self._values:
@@ -112,6 +121,42 @@ def amount(value: Any) -> float:
     if type(value) not in (int, float) or not 0 <= value <= MAX_VALUE:
         raise ValueError("a number that is not negative is needed")
     return float(value)
+
+
+def flag(value: Any) -> bool:
+    """True or false."""
+    if type(value) is not bool:
+        raise TypeError("true or false is needed")
+    return value
+
+
+def number(value: Any) -> float:
+    """A number between minus and plus a million."""
+    if type(value) not in (int, float) or not -MAX_VALUE <= value <= MAX_VALUE:
+        raise ValueError("a number is needed")
+    return float(value)
+
+
+def tuple_of(read: Callable[[Any], T], most: int = 4096) -> Callable[[Any], tuple[T, ...]]:
+    """A list of at most `most` values, each through `read`."""
+
+    def each(value: Any) -> tuple[T, ...]:
+        if not isinstance(value, list) or not 0 < len(value) <= most:
+            raise ValueError("a list is needed")
+        return tuple(read(item) for item in value)
+
+    return each
+
+
+def up_to(most: int) -> Callable[[Any], int]:
+    """A whole number from 1 to `most`."""
+
+    def read(value: Any) -> int:
+        if positive(value) > most:
+            raise ValueError(f"at most {most}")
+        return positive(value)
+
+    return read
 
 
 def rate(value: Any) -> Fraction:

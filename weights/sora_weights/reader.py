@@ -80,11 +80,12 @@ def load_into(
     key_map: KeyMap,
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
+    full: tuple[str, ...] = (),
 ) -> None:
     """Fill a network built on the meta device, each parameter and persistent buffer exactly once.
 
-    Tensors go to `device` one by one; floating ones in `dtype` (the file's where None). On CPU in the file's
-    own dtype they stay views of the memory-mapped file.
+    Tensors go to `device` one by one; floating ones in `dtype` (the file's where None), or in float32 where their name
+    holds one of `full`. On CPU in the file's own dtype they stay views of the memory-mapped file.
     Raises WeightsError("bad_weights") naming the file and the key that is missing, extra or of another shape,
     before any tensor is read; ValueError for a network that has meta buffers which no file could fill.
     """
@@ -94,8 +95,17 @@ def load_into(
         for step in steps:
             tensors = step.rule.apply([read(key) for key in step.sources], sizes)
             for name, tensor in zip(step.targets, tensors, strict=True):
-                wanted = dtype if tensor.is_floating_point() else None
+                wanted = _precision(tensor, name, dtype, full)
                 _assign(network, name, tensor.to(device=device, dtype=wanted).contiguous())
+
+
+def _precision(tensor: Tensor, name: str, dtype: torch.dtype | None, full: tuple[str, ...]) -> torch.dtype | None:
+    """What a tensor is converted to; None leaves it as it is."""
+    import torch
+
+    if not tensor.is_floating_point():
+        return None
+    return torch.float32 if any(part in name for part in full) else dtype
 
 
 def match(network: nn.Module, files: WeightFiles, key_map: KeyMap) -> tuple[Step, ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sora_weights.errors import WeightsError
 from sora_weights.families import FAMILIES
+from sora_weights.families.published import INDEX, pipeline_of
 from sora_weights.spec import Defaults, Model
 from sora_weights.store import fresh_sha256_of, model_folders, sha256_of
 
@@ -73,8 +74,11 @@ def verify(model: Model) -> tuple[FileCheck, ...]:
 
 
 def check_sums(model: Model) -> None:
-    """Raises WeightsError("bad_weights") naming the first file that is not what was recorded when it was made."""
-    for file in model.files:
+    """Raises WeightsError("bad_weights") naming the first file that is not what was recorded when it was made.
+
+    Of a folder that someone else published nothing is recorded, and nothing is compared.
+    """
+    for file in model.files if model.checksums else ():
         if sha256_of(file) != model.checksums.get(file.name):
             raise WeightsError("bad_weights", f"{file}: its checksum is not the recorded one", "get the model again")
 
@@ -94,6 +98,9 @@ def _describe(folder: Path) -> Model:
         if family.identify(folder):
             return family.describe(folder)
     known = ", ".join(FAMILIES)
+    if pipeline := pipeline_of(folder):
+        unknown = f"{folder / INDEX}: {pipeline[:60]} is of no known family"
+        raise WeightsError("unknown_model", unknown, f"known: {known}")
     raise WeightsError("unknown_model", f"{folder}: it holds no model of a known family", f"known: {known}")
 
 

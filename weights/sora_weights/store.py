@@ -2,12 +2,15 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 BUILTIN = Path(__file__).parent / "builtin"
 CHUNK_BYTES = 2**22
+LARGE = 2**28  # bytes from which on a file's checksum is remembered
 
 
 def weights_folder() -> Path:
@@ -26,10 +29,22 @@ def model_folders() -> list[Path]:
     return [BUILTIN, *found]
 
 
+def cache_folder() -> Path:
+    """Where checksums of large files are remembered: in SORA_HOME or the user's cache folder. It may not exist."""
+    if home := os.environ.get("SORA_HOME"):
+        return Path(os.path.expanduser(home)) / "cache"
+    import platformdirs
+
+    return platformdirs.user_cache_path("sora", appauthor=False)
+
+
 def sha256_of(file: Path) -> str:
-    """A file's SHA-256 in hexadecimal, computed once for as long as its size and time stay."""
+    """A file's SHA-256 in hexadecimal, computed once for as long as its size and time stay.
+
+    That of a large file is remembered from one run to the next: it takes a minute for every few gigabytes.
+    """
     facts = file.stat()
-    return _sha256(file, facts.st_size, facts.st_mtime_ns)
+    return _sha256(file.resolve(), facts.st_size, facts.st_mtime_ns)
 
 
 def sha256_of_sums(sums: Iterable[str]) -> str:
@@ -46,6 +61,19 @@ def fresh_sha256_of(file: Path) -> str:
     return sum_.hexdigest()
 
 
-@lru_cache(maxsize=256)
-def _sha256(file: Path, _size: int, _time: int) -> str:
-    return fresh_sha256_of(file)
+@lru_cache(maxsize=1024)
+def _sha256(file: Path, size: int, time: int) -> str:
+    if size < LARGE:
+        return fresh_sha256_of(file)
+    name = hashlib.sha256(f"{file}\0{size}\0{time}".encode()).hexdigest()
+    kept = cache_folder() / "sums" / name
+    with suppress(OSError, ValueError):
+        if re.fullmatch(r"[0-9a-f]{64}", known := kept.read_text()):
+            return known
+    found = fresh_sha256_of(file)
+    with suppress(OSError):  # a sum that can't be kept is computed again
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = kept.with_suffix(f".{os.getpid()}.part")
+        part.write_text(found)
+        part.replace(kept)
+    return found

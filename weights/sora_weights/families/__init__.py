@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from sora_weights.families import diorama
+from sora_weights.families import cogvideox, diorama, wan
 from sora_weights.spec import Family
 
-FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for family in (diorama.FAMILY,)})
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {family.name: family for family in (diorama.FAMILY, wan.FAMILY, cogvideox.FAMILY)}
+)

@@ -9,9 +9,10 @@ from sora_weights import manifest
 from sora_weights.errors import WeightsError
 from sora_weights.keymap import SAME_KEYS
 from sora_weights.manifest import Manifest, read_manifest
-from sora_weights.spec import Defaults, DiTSpec, Family, FlowSpec, Model, PatchVAESpec, Specs, TextSpec
+from sora_weights.spec import Defaults, DiTSpec, Family, FlowSpec, Grid, Model, PatchVAESpec, Specs, TextSpec
 
 DESCRIPTION = "diorama.json"
+NETWORKS = ("dit", "text", "vae")
 FILES = ("dit.safetensors", "text.safetensors", "tokenizer.json", "vae.safetensors")
 LARGEST = {"width": 8192, "depth": 128, "heads": 128, "conv_width": 4096, "tail_width": 4096, "tail_depth": 64}
 S = TypeVar("S", DiTSpec, PatchVAESpec, TextSpec)
@@ -45,6 +46,10 @@ def describe(folder: Path) -> Model:
         defaults=_defaults(described.inner("defaults")),
         licence=described.take("licence", manifest.text),
         about=described.take("about", manifest.text),
+        parts=MappingProxyType(
+            {"tokenizer": folder / "tokenizer.json"} | {name: folder / f"{name}.safetensors" for name in NETWORKS}
+        ),
+        grid=Grid(space=8, patch=16, time=4),
         vocabulary=described.take("vocabulary", manifest.words),
     )
 

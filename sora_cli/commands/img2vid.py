@@ -1,0 +1,100 @@
+"""`sora img2vid`: a picture comes to life."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import typer
+
+from sora_cli import naming
+from sora_cli.commands.making import make, model_name, still
+from sora_cli.errors import SoraError
+from sora_cli.media.picture import picture_size
+from sora_cli.options import (
+    CountOpt,
+    DebugOpt,
+    DeviceOpt,
+    DraftOpt,
+    DryRunOpt,
+    DtypeOpt,
+    ForceOpt,
+    FpsOpt,
+    FramesOpt,
+    GuidanceOpt,
+    ImageArg,
+    JsonOpt,
+    JsonStreamOpt,
+    LastOpt,
+    MemoryOpt,
+    ModelOpt,
+    NegativeOpt,
+    NoMetadataOpt,
+    OutputOpt,
+    PreviewOpt,
+    PromptArg,
+    QuietOpt,
+    SecondsOpt,
+    SeedOpt,
+    SizeOpt,
+    StepsOpt,
+    console_of,
+    wishes_of,
+)
+from sora_cli.request import DEFAULT_MODEL, Request, resolve, rounding_note
+
+COMMAND = "img2vid"
+
+
+def img2vid(
+    context: typer.Context,
+    image: ImageArg,
+    prompt: PromptArg = None,
+    last: LastOpt = None,
+    model: ModelOpt = None,
+    size: SizeOpt = None,
+    seconds: SecondsOpt = None,
+    frames: FramesOpt = None,
+    fps: FpsOpt = None,
+    steps: StepsOpt = None,
+    guidance: GuidanceOpt = None,
+    negative: NegativeOpt = None,
+    seed: SeedOpt = None,
+    count: CountOpt = None,
+    output: OutputOpt = None,
+    force: ForceOpt = False,
+    device: DeviceOpt = None,
+    dtype: DtypeOpt = None,
+    memory: MemoryOpt = None,
+    draft: DraftOpt = False,
+    dry_run: DryRunOpt = False,
+    no_metadata: NoMetadataOpt = False,
+    preview_file: PreviewOpt = None,
+    json: JsonOpt = False,
+    json_stream: JsonStreamOpt = False,
+    quiet: QuietOpt = False,
+    debug: DebugOpt = False,
+) -> None:
+    """Bring a picture to life; with --last, end on another one."""
+    console = console_of(context)
+    request, notes = _request(context, image, last)
+    make(context, console, request, notes, drawn=seed is None)
+
+
+def _request(context: typer.Context, image: Path, last: Path | None) -> tuple[Request, list[str]]:
+    """The request that the options make, in the picture's size unless another is named, and what to note about it."""
+    from sora_weights.registry import find_model
+
+    if context.params["draft"]:
+        raise SoraError("not_available", "--draft", "it is not in this version; a small --size is quick too")
+    sizes = [picture_size(path) for path in (image, last) if path is not None]
+    wishes = wishes_of(context)
+    wishes = still(context, wishes) if naming.is_still(context.params["output"]) else wishes
+    wishes = replace(
+        wishes,
+        size=wishes.size or "{}x{}".format(*sizes[0]),
+        image=str(image),
+        last=None if last is None else str(last),
+    )
+    model = find_model(DEFAULT_MODEL if wishes.model is None else wishes.model)
+    request = replace(resolve(COMMAND, wishes, model.defaults), model=model_name(wishes.model, model))
+    note = rounding_note(wishes.seconds, request)
+    return request, [note] if note else []

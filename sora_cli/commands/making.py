@@ -1,0 +1,125 @@
+"""What all commands that make something share: options become a request and a delivery, and those become files."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from sora_cli import naming
+from sora_cli.console import Console
+from sora_cli.guard import before_dashes
+from sora_cli.options import is_named
+from sora_cli.request import MAX_SEED, Request, Wishes, bad
+from sora_cli.result import merge
+from sora_weights.spec import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Where the results go and how they are written; `output` is the option as given."""
+
+    paths: tuple[Path, ...]
+    output: str | None
+    force: bool
+    embed_metadata: bool
+    preview: Path | None
+
+
+def make(context: typer.Context, console: Console, request: Request, notes: list[str], *, drawn: bool) -> None:
+    """Makes what `request` and the shared options of the command line describe, or tells the plan of it.
+
+    `notes` are told first; `drawn` says that nobody named the seed.
+    """
+    given = context.params
+    count = given["count"] or 1
+    if request.seed + count - 1 > MAX_SEED:
+        raise bad(f"--seed {request.seed} with --count {count}", f"the last seed is {MAX_SEED}; take a lower one")
+    paths = naming.output_paths(given["output"], _stem(request), count)
+    keep = not given["no_metadata"]
+    delivery = Delivery(paths, given["output"], given["force"], keep, given["preview_file"])
+    _check(delivery, request)
+    planned = _planned(request)
+    _announce(console, request, notes, drawn=drawn)
+    asked = {**request.to_json(), "count": count, "force": given["force"], "metadata": keep}
+    if given["dry_run"]:
+        console.plan(request.command, request.seed, asked, {**planned, "outputs": [str(path) for path in paths]})
+    else:
+        _render(request, delivery, asked, console)
+
+
+def _stem(request: Request) -> str:
+    """What a fresh name is made of: the prompt, else the name of the picture."""
+    return request.prompt or (Path(request.image).stem if request.image else request.command)
+
+
+def _announce(console: Console, request: Request, notes: list[str], *, drawn: bool) -> None:
+    """Tells what had to be chosen, once nothing more can be refused here."""
+    for note in notes:
+        console.note(note)
+    if drawn:
+        console.say(f"seed {request.seed}")
+        end = len(before_dashes(console.again))
+        console.again[end:end] = ["--seed", str(request.seed)]
+
+
+def still(context: typer.Context, wishes: Wishes) -> Wishes:
+    """`wishes` for an image: one frame, unless the command line insists on more, which is refused."""
+    output = context.params["output"]
+    if is_named(context, "seconds"):
+        raise bad(f"--seconds with {output}", "an image has one frame; name a video, or frames/%04d.png")
+    if is_named(context, "frames") and context.params["frames"] != 1:
+        raise bad(
+            f"--frames {context.params['frames']} with {output}",
+            "an image has one frame; name a video, or frames/%04d.png",
+        )
+    return replace(wishes, seconds=None, frames=1)
+
+
+def model_name(asked: str | None, model: Model) -> str:
+    """What a file's metadata calls the model: the name behind "default", else as asked."""
+    return model.name if asked in (None, "default") else asked
+
+
+def _check(delivery: Delivery, request: Request) -> None:
+    """Refuses, before any work, what could only fail at the end."""
+    from sora_cli.media.formats import check_limits, format_of, is_folder_text
+    from sora_cli.media.writer import check_output
+
+    make = delivery.output is not None and is_folder_text(delivery.output)
+    for path in delivery.paths:
+        check_output(path, frames=request.frames, force=delivery.force, make_folder=make)
+        check_limits(format_of(path), request.width, request.height, request.fps)
+    if delivery.preview is not None:
+        naming.check_preview(delivery.preview, delivery.paths, force=delivery.force)
+
+
+def _planned(request: Request) -> dict[str, Any]:
+    """What would be done. Raises SoraError memory_too_small and device_unavailable."""
+    from sora_cli.engine.render import plan
+
+    planned = plan(request)
+    if request.device not in ("auto", "cpu"):  # those are always there, and torch is slow to import
+        from sora_cli.engine.devices import choose_device
+
+        choose_device(request.device)
+    return planned
+
+
+def _render(request: Request, delivery: Delivery, asked: dict[str, Any], console: Console) -> None:
+    """Makes each result, with seeds that follow one another."""
+    from sora_cli.engine.render import render
+
+    with naming.made_folder(delivery.output):
+        results = [
+            render(
+                replace(request, seed=request.seed + k),
+                output=path,
+                force=delivery.force,
+                embed_metadata=delivery.embed_metadata,
+                preview=delivery.preview,
+                progress=console,
+            )
+            for k, path in enumerate(delivery.paths)
+        ]
+    console.result(merge(results), command=request.command, seed=request.seed, request=asked)

@@ -1,0 +1,126 @@
+"""Denoisers as the engine knows them: a family's network, bound to words, to a place and to what it is shown."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sora_cli.engine.canvas import Level
+from sora_cli.engine.denoiser import Network, Window
+from sora_cli.engine.reel import Span
+from sora_cli.model.cogvideox import CogVideoXTransformer
+from sora_cli.model.dit import STILL_RATE, DiT, locate, seconds_of
+from sora_cli.model.wan import WanTransformer
+from sora_weights.spec import Grid
+
+Text = tuple[Tensor, Tensor]
+"""Features of a prompt (1, m, e) and which of its tokens are real (1, m)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a network is to denoise: a window in space of one level, in one window in time of the video."""
+
+    level: Level
+    window: Window
+    span: Span
+    fps: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Condition:
+    """What networks with condition channels are shown of known frames: channels (1, k, t, h, w) beside the latents,
+    and features (1, n, i) of the known pictures where the network reads those.
+    """
+
+    channels: Tensor
+    picture: Tensor | None = None
+
+
+class Backbone(Protocol):
+    """A denoiser of one family on one device."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision that it computes in."""
+
+    def bind(self, text: Text, place: Place, condition: Condition | None) -> Network:
+        """The network(x, timesteps) for one place and one prompt."""
+
+
+class _Held:
+    """What all backbones share: a network, and where and how precise it is by its patch embedding."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self._weight = weight
+
+    @property
+    def device(self) -> torch.device:
+        return self._weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._weight.dtype
+
+
+class DioramaBackbone(_Held):
+    """diorama's network knows where in picture and time a window lies, and takes a timestep for each frame."""
+
+    def __init__(self, network: DiT, grid: Grid) -> None:
+        super().__init__(network.patchify.weight)
+        self.network, self.grid = network, grid
+
+    def bind(self, text: Text, place: Place, condition: Condition | None) -> Network:
+        """The network for one window. Conditions are shown by timesteps, not by channels."""
+        level, window, span, space = place.level, place.window, place.span, self.grid.space
+        rows, columns = level.latents(self.grid)
+        count = len(range(*window.t.indices(span.stop - span.start)))
+        seconds = seconds_of(min(span.start, 1), count, place.fps, self.grid.time)  # from 0, or from mid-stream
+        rate = place.fps / self.grid.time if count > 1 else STILL_RATE
+        grid = (len(range(*window.h.indices(rows))), len(range(*window.w.indices(columns))))
+        corner = ((window.h.start or 0) * space, (window.w.start or 0) * space)
+        where = locate(seconds, rate, (level.height, level.width), corner, grid, space).to(self.device)
+        features, seen = text[0].to(self.device), text[1].to(self.device)
+        return lambda x, timesteps: self.network(x, timesteps, features, seen, where)
+
+
+class WanBackbone(_Held):
+    """Wan's network has one timestep; what is known comes as condition channels and as the features of a picture."""
+
+    def __init__(self, network: WanTransformer) -> None:
+        super().__init__(network.patchify.weight)
+        self.network = network
+
+    def bind(self, text: Text, place: Place, condition: Condition | None) -> Network:
+        """The network with its text; every frame is at the same timestep."""
+        features = text[0].to(self.device, self.dtype)
+        picture = None
+        if condition is not None and condition.picture is not None:
+            picture = condition.picture.to(self.device, self.dtype)
+
+        def denoise(x: Tensor, timesteps: Tensor) -> Tensor:
+            return self.network(_shown(x, condition).to(self.dtype), timesteps[:, 0], features, picture).float()
+
+        return denoise
+
+
+class CogVideoXBackbone(_Held):
+    """CogVideoX's network has one timestep; what is known comes as condition channels."""
+
+    def __init__(self, network: CogVideoXTransformer) -> None:
+        super().__init__(network.patchify.weight)
+        self.network = network
+
+    def bind(self, text: Text, place: Place, condition: Condition | None) -> Network:
+        """The network with its text; every frame is at the same timestep."""
+        features = text[0].to(self.device, self.dtype)
+        return lambda x, timesteps: self.network(_shown(x, condition).to(self.dtype), timesteps[:, 0], features).float()
+
+
+def _shown(x: Tensor, condition: Condition | None) -> Tensor:
+    return x if condition is None else torch.cat([x, condition.channels.to(x)], 1)

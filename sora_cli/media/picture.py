@@ -1,0 +1,48 @@
+"""A user's picture as the one that a video begins or ends with."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sora_cli.errors import SoraError
+from sora_cli.media.source import open_picture, open_regular
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_PIXELS = 1 << 28
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Width and height of a picture as it is shown, upright.
+
+    Raises SoraError: missing_input, and bad_input for what is no readable picture.
+    """
+    return _read(path).size
+
+
+def read_picture(path: Path, width: int, height: int) -> "Image":
+    """The middle of a picture, upright, RGB, in the aspect ratio width:height and in its own resolution.
+
+    Raises SoraError: missing_input, and bad_input for what is no readable picture.
+    """
+    picture = _read(path)
+    return picture.crop(_middle(picture.size, width, height))
+
+
+def _middle(size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:
+    """The largest centred box (left, top, right, bottom) whose aspect ratio is nearest to width:height."""
+    across, down = size
+    wide = min(across, max(1, round(down * width / height)))
+    high = min(down, max(1, round(across * height / width)))
+    left, top = (across - wide) // 2, (down - high) // 2
+    return left, top, left + wide, top + high
+
+
+def _read(path: Path) -> "Image":
+    """The first picture in a file, upright, RGB."""
+    from PIL import ImageOps
+
+    with open_regular(path) as file, open_picture(file) as picture:
+        if picture.width * picture.height > MAX_PIXELS:
+            raise SoraError("bad_input", f"{path}: {picture.width}x{picture.height} pixels", "give a smaller picture")
+        return ImageOps.exif_transpose(picture).convert("RGB")
