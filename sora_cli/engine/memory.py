@@ -23,7 +23,8 @@ FLOAT = 4
 @dataclass(frozen=True, slots=True)
 class Footprint:
     """What a model takes, in bytes: its largest networks at once, activations of a patch while its window is denoised,
-    of a latent while its tile is decoded, and of a latent of the whole picture while any tile is.
+    of a latent while its tile is decoded, and of a latent of the whole picture while any tile is. In `strips`, tiles
+    are as wide as the picture.
     """
 
     networks: int
@@ -31,6 +32,7 @@ class Footprint:
     tile: int
     latent: int
     channels: int
+    strips: bool = False
 
 
 def footprint_of(model: Model) -> Footprint:
@@ -40,10 +42,10 @@ def footprint_of(model: Model) -> Footprint:
     match model.specs.dit, model.specs.vae:
         case WanSpec() as dit, WanVAESpec() as vae:
             token = FLOAT * (2 * dit.inner + 14 * dit.width)
-            return Footprint(networks, token, 6400 * vae.decoder_width, 120 * vae.decoder_width, channels)
+            return Footprint(networks, token, 8500 * vae.decoder_width, 120 * vae.decoder_width, channels)
         case CogVideoXSpec() as dit, CogVideoXVAESpec() as vae:
             token = FLOAT * 24 * dit.width
-            return Footprint(networks, token, 9000 * vae.widths[0], 9000 * vae.widths[0], channels)
+            return Footprint(networks, token, 14_000 * vae.widths[0], 16_000 * vae.widths[0], channels, strips=True)
         case DiTSpec(), _:
             return Footprint(100 * MB, 40_000, 50_000, 0, channels)
     raise TypeError(f"no footprint is known for {type(model.specs.dit).__name__}")
@@ -96,7 +98,7 @@ def _with_tiles(canvas: Canvas, flow: FlowSpec, footprint: Footprint, side: int)
     seen = min(rows * columns, flow.reach[0] * flow.reach[1]) * frames // patches
     whole = rows * columns * frames * latent
     picture = last.width * last.height * 3
-    outer = (min(side, rows) + 10) * (min(side, columns) + 10)
+    outer = (min(side, rows) + 10) * (columns if footprint.strips else min(side, columns) + 10)
     return MemoryPlan(
         networks=footprint.networks,
         denoise=seen * footprint.token + 5 * whole,

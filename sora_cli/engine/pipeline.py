@@ -2,11 +2,12 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -75,6 +76,7 @@ class Sampler:
     flow: FlowSpec
     generator: torch.Generator
     condition: Condition | None = None
+    known_mode: Literal["native", "pin"] = "native"
 
 
 def encode_words(
@@ -143,19 +145,24 @@ def plan_windows(level: Level, frames: int, grid: Grid, flow: FlowSpec) -> tuple
 
 @torch.no_grad()
 def denoise_level(
-    sampler: Sampler, stage: Stage, latents: LatentFile, start: LatentFile | None, on_step: OnStep
+    sampler: Sampler,
+    stage: Stage,
+    latents: LatentFile,
+    start: LatentFile | None,
+    on_step: OnStep,
+    known: Sequence[bool] = (),
 ) -> None:
-    """Fill `latents`, window after window in time; each window knows the end of the one before.
+    """Make what is not `known` of the latent frames in `latents`, window after window in time.
 
     `start` holds the clean latents to refine, or is None for pure noise. `on_step` gets the steps done so far.
     """
     flow = sampler.flow
     channels, rows, columns = latents.shape
     common = common_noise((1, channels, 1, rows, columns), sampler.generator) if flow.shared_noise else None
-    for index, span in enumerate(spans(latents.frames, flow.window, flow.context)):
+    for index, span in enumerate(spans(latents.frames, flow.window, flow.context, known)):
         tell = partial(_tell, on_step, index * len(stage.rows))
         made = _denoise_span(sampler, stage, latents, start, common, span, tell)
-        latents.write(span.start + span.known, made[:, :, span.known :])
+        latents.write(span.first, made[:, :, span.first - span.start : span.last - span.start])
 
 
 def _tell(on_step: OnStep, before: int, step: Step) -> None:
@@ -171,25 +178,29 @@ def _denoise_span(
     span: Span,
     on_step: Callable[[Step], None],
 ) -> Tensor:
-    """Denoise latent frames span.start .. span.stop; returns them all, known ones included.
+    """Denoise latent frames span.start .. span.stop - 1; returns them all, known ones included.
 
     `common` is what all frames' noise has in common, in this window and in every other.
     """
     device = sampler.backbone.device
     channels, rows, columns = latents.shape
-    fresh = _noise(sampler, (1, channels, span.new, rows, columns), common)
-    noise = F.pad(fresh, (0, 0, 0, 0, span.known, 0)).to(device)
+    noise = _noise(sampler, span, (channels, rows, columns), common).to(device)
     x = noise if start is None else noised(start.read(span.start, span.stop).to(device), noise, stage.rows[0])
-    denoiser = _denoiser(sampler, stage, _known(latents, span, device), span)
+    denoiser = _denoiser(sampler, stage, _known(sampler, latents, span), span)
     solver = SOLVERS[stage.solver]
     return sample(denoiser, rows_for(solver, stage.rows), x, solver, _draws(sampler, x), on_step)
 
 
-def _noise(sampler: Sampler, shape: tuple[int, ...], common: Tensor | None) -> Tensor:
-    """The noise to start from, (b, c, t, h, w) float32, drawn as the family's reference draws it."""
-    if common is not None:
-        return mixed_noise(shape, sampler.flow.shared_noise, sampler.generator, common)
-    return _draws(sampler, torch.empty(shape))()
+def _noise(sampler: Sampler, span: Span, shape: tuple[int, int, int], common: Tensor | None) -> Tensor:
+    """The noise that a window starts from, (1, c, t, h, w) float32, drawn as the family's reference draws it.
+
+    Networks that see known frames clean need none there; others do, so that pinned frames are as noisy as the rest.
+    """
+    channels, rows, columns = shape
+    if common is None:
+        return _draws(sampler, torch.empty(1, channels, span.stop - span.start, rows, columns))()
+    fresh = mixed_noise((1, channels, span.new, rows, columns), sampler.flow.shared_noise, sampler.generator, common)
+    return F.pad(fresh, (0, 0, 0, 0, span.first - span.start, span.stop - span.last))
 
 
 def _draws(sampler: Sampler, like: Tensor) -> Callable[[], Tensor]:
@@ -198,13 +209,14 @@ def _draws(sampler: Sampler, like: Tensor) -> Callable[[], Tensor]:
     return normal_draws(sampler.generator, like, flow.noise_layout, dtype)
 
 
-def _known(latents: LatentFile, span: Span, device: torch.device) -> Known | None:
-    if not span.known:
+def _known(sampler: Sampler, latents: LatentFile, span: Span) -> Known | None:
+    """What a window knows: all but what it makes."""
+    if span.new == span.stop - span.start:
         return None
-    past = F.pad(latents.read(span.start, span.start + span.known), (0, 0, 0, 0, 0, span.new)).to(device)
-    mask = torch.zeros_like(past[:, :1])
-    mask[:, :, : span.known] = 1.0
-    return Known(past, mask, "native")
+    there = latents.read(span.start, span.stop).to(sampler.backbone.device)
+    mask = torch.ones_like(there[:, :1])
+    mask[:, :, span.first - span.start : span.last - span.start] = 0.0
+    return Known(there * mask, mask, sampler.known_mode)
 
 
 def _denoiser(sampler: Sampler, stage: Stage, known: Known | None, span: Span) -> Denoiser:

@@ -1,40 +1,66 @@
-"""Windows in time: every latent frame is made once, each window after the first knows the past."""
+"""Windows in time: every latent frame is made once, and knows what it joins."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sora_cli.engine.reel import spans
+from sora_cli.engine.reel import Span, spans
+
+lengths = st.integers(1, 400)
 
 
-@given(st.integers(1, 2000), st.integers(2, 40), st.data())
-def test_windows_make_every_frame_once_and_know_their_context(frames: int, size: int, data: st.DataObject):
-    context = data.draw(st.integers(1, size - 1))
-    made = [frame for span in spans(frames, size, context) for frame in range(span.start + span.known, span.stop)]
-    assert made == list(range(frames))
-    for index, span in enumerate(spans(frames, size, context)):
+@given(lengths, st.integers(3, 40), st.data())
+def test_windows_make_every_unknown_frame_once_beside_known_ones(frames: int, size: int, data: st.DataObject):
+    context = data.draw(st.integers(1, (size - 1) // 2))
+    known = data.draw(st.lists(st.booleans(), min_size=frames, max_size=frames))
+    there = list(known)
+    for span in spans(frames, size, context, known):
+        assert 0 <= span.start <= span.first < span.last <= span.stop <= frames
         assert span.stop - span.start <= size
-        assert span.known == (context if index > 1 else index)
-        assert span.new >= 1
+        assert not any(there[span.first : span.last])
+        beside = there[span.start : span.first] + there[span.last : span.stop]
+        assert all(beside)
+        assert beside or not any(there)
+        there[span.first : span.last] = [True] * span.new
+    assert all(there)
+
+
+@given(lengths, st.integers(3, 40))
+def test_shares_are_even(frames: int, size: int):
+    context = (size - 1) // 2
+    made = [span.new for span in spans(frames, size, context)][1:]
+    assert not made or max(made) <= 2 * min(made) + 2
 
 
 def test_a_video_opens_with_a_picture_and_goes_on_from_it():
-    opening, rest = spans(13, 13, 4)
-    assert (opening.start, opening.stop, opening.known) == (0, 1, 0)
-    assert (rest.start, rest.stop, rest.known) == (0, 13, 1)
+    assert spans(13, 13, 4) == (Span(0, 1, 0, 1), Span(0, 13, 1, 13))
 
 
 def test_a_picture_has_one_window():
-    (only,) = spans(1, 13, 4)
-    assert (only.start, only.stop, only.known) == (0, 1, 0)
+    assert spans(1, 13, 4) == (Span(0, 1, 0, 1),)
+
+
+def test_what_is_known_behind_is_led_to_backward():
+    behind = [False] * 20 + [True] * 4
+    order = spans(24, 13, 4, behind)
+    assert [span.last for span in order] == sorted((span.last for span in order), reverse=True)
+    assert order[0].stop == 24
+
+
+def test_a_bridge_knows_both_sides():
+    assert spans(14, 14, 4, [True] * 4 + [False] * 6 + [True] * 4) == (Span(0, 14, 4, 10),)
 
 
 def test_without_context_there_is_one_window():
-    (only,) = spans(13, 10**9, 0)
-    assert (only.start, only.stop, only.known) == (0, 13, 0)
+    assert spans(13, 10**9, 0) == (Span(0, 13, 0, 13),)
+    assert spans(13, 10**9, 0, [True] * 3 + [False] * 10) == (Span(0, 13, 3, 13),)
 
 
-@pytest.mark.parametrize(("frames", "size", "context"), [(0, 13, 4), (5, 4, 4), (5, 4, 0)])
+def test_nothing_is_left_to_do_where_all_is_known():
+    assert spans(3, 13, 4, [True] * 3) == ()
+
+
+@pytest.mark.parametrize(("frames", "size", "context"), [(0, 13, 4), (5, 4, 2), (5, 4, 0)])
 def test_windows_that_cannot_be_are_refused(frames: int, size: int, context: int):
     with pytest.raises(ValueError, match="latent frames"):
         spans(frames, size, context)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 INDEX_ENDING = ".safetensors.index.json"
 PICKLE_ENDINGS = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 PLAIN_STEMS = ("model", "diffusion_pytorch_model")
+SMALL = 2**16  # elements
 MAX_INDEX_BYTES = 64 * 2**20
 SAFETENSORS_ONLY = "pickles can run code and are never opened: save them as safetensors first"
 
@@ -96,7 +97,8 @@ def load_into(
             tensors = step.rule.apply([read(key) for key in step.sources], sizes)
             for name, tensor in zip(step.targets, tensors, strict=True):
                 wanted = _precision(tensor, name, dtype, full)
-                _assign(network, name, tensor.to(device=device, dtype=wanted).contiguous())
+                copied = tensor.numel() < SMALL  # a view of a bias would keep the whole file mapped
+                _assign(network, name, tensor.to(device=device, dtype=wanted, copy=copied).contiguous())
 
 
 def _precision(tensor: Tensor, name: str, dtype: torch.dtype | None, full: tuple[str, ...]) -> torch.dtype | None:
