@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from sora_cli import __version__, guard
-from sora_cli.commands import doctor, generate, img2vid, info, later, models
+from sora_cli.commands import (
+    doctor,
+    extend,
+    fill,
+    generate,
+    img2vid,
+    info,
+    interpolate,
+    later,
+    loop,
+    models,
+    reconstruct,
+)
 from sora_cli.console import print_line
 from sora_cli.options import HELP_FLAGS, ConfiguredCommand
 
@@ -23,6 +35,11 @@ app = typer.Typer(
 
 app.command("generate", cls=ConfiguredCommand)(generate.generate)
 app.command("img2vid", cls=ConfiguredCommand)(img2vid.img2vid)
+app.command("extend", cls=ConfiguredCommand)(extend.extend)
+app.command("loop", cls=ConfiguredCommand)(loop.loop)
+app.command("interpolate", cls=ConfiguredCommand)(interpolate.interpolate)
+app.command("fill", cls=ConfiguredCommand)(fill.fill)
+app.command("reconstruct", cls=ConfiguredCommand)(reconstruct.reconstruct)
 later.register(app, later.COMMANDS)
 app.command("info")(info.info)
 app.add_typer(models.app, name="models")

@@ -3,8 +3,11 @@
 An option's value comes from the command line, its `SORA_*` variable or the settings files, in that order.
 """
 
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from fractions import Fraction
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -36,6 +39,30 @@ HELP_FLAGS = ("-h", "--help")
 PromptArg = Annotated[str | None, typer.Argument(parser=words("prompt"), metavar="PROMPT", help="What to draw.")]
 ImageArg = Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture to begin with.")]
 LastOpt = Annotated[Path | None, typer.Option("--last", metavar="IMAGE", help="The picture to end on.")]
+ClipArg = Annotated[str, typer.Argument(metavar="CLIP", help="A video, an animation or a picture.")]
+OtherArg = Annotated[str, typer.Argument(metavar="B", help="The clip to arrive at.")]
+ForwardOpt = Annotated[bool, typer.Option("--forward", help="New frames behind the clip. [default]")]
+BackwardOpt = Annotated[bool, typer.Option("--backward", help="New frames before the clip.")]
+BothOpt = Annotated[bool, typer.Option("--both", help="New frames on both sides.")]
+PromptBOpt = Annotated[
+    str | None,
+    typer.Option("--prompt-b", metavar="TEXT", parser=words("--prompt-b"), help="What the second clip shows."),
+]
+ModeOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--mode",
+        metavar="bridge|blend",
+        parser=one_of("--mode", ("bridge", "blend")),
+        help="New frames between the clips, or the clips overlapping. [default: bridge]",
+    ),
+]
+GapOpt = Annotated[
+    str | None, typer.Option("--frames", metavar="A-B", help="The first and the last frame to draw anew, from 0.")
+]
+MaskOpt = Annotated[
+    Path | None, typer.Option("--mask", metavar="IMAGE", help="White where to draw anew (not in this version).")
+]
 
 ModelOpt = Annotated[
     str | None,
@@ -197,6 +224,58 @@ JsonOpt = Annotated[bool, typer.Option("--json", help="One JSON object on stdout
 JsonStreamOpt = Annotated[bool, typer.Option("--json-stream", help="JSON events on stdout, the result last.")]
 QuietOpt = Annotated[bool, typer.Option("--quiet", "-q", envvar="SORA_QUIET", help="No progress, no notes.")]
 DebugOpt = Annotated[bool, typer.Option("--debug", help="Show where an error came from.")]
+
+
+MAKING: Mapping[str, tuple[Any, Any]] = {
+    "model": (ModelOpt, None),
+    "size": (SizeOpt, None),
+    "seconds": (SecondsOpt, None),
+    "frames": (FramesOpt, None),
+    "fps": (FpsOpt, None),
+    "steps": (StepsOpt, None),
+    "guidance": (GuidanceOpt, None),
+    "negative": (NegativeOpt, None),
+    "seed": (SeedOpt, None),
+    "count": (CountOpt, None),
+    "output": (OutputOpt, None),
+    "force": (ForceOpt, False),
+    "device": (DeviceOpt, None),
+    "dtype": (DtypeOpt, None),
+    "memory": (MemoryOpt, None),
+    "draft": (DraftOpt, False),
+    "dry_run": (DryRunOpt, False),
+    "no_metadata": (NoMetadataOpt, False),
+    "preview_file": (PreviewOpt, None),
+    "json": (JsonOpt, False),
+    "json_stream": (JsonStreamOpt, False),
+    "quiet": (QuietOpt, False),
+    "debug": (DebugOpt, False),
+}
+"""The options of every command that makes something, with their defaults, in the order of the help page."""
+
+
+def making(*, without: Sequence[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Adds `MAKING` to a command, but for those named; it finds them among its context's parameters."""
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command)
+        shared = {name: option for name, option in MAKING.items() if name not in without}
+
+        @wraps(command)
+        def run(**given: Any) -> None:
+            command(**{name: given[name] for name in own.parameters})
+
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        mine = [parameter.replace(kind=keyword) for parameter in own.parameters.values()]
+        more = [
+            inspect.Parameter(name, keyword, default=default, annotation=kind)
+            for name, (kind, default) in shared.items()
+        ]
+        run.__signature__ = own.replace(parameters=[*mine, *more])  # type: ignore[attr-defined]
+        run.__annotations__ = command.__annotations__ | {name: kind for name, (kind, _) in shared.items()}
+        return run
+
+    return add
 
 
 class ConfiguredCommand(TyperCommand):

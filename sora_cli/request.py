@@ -27,6 +27,7 @@ MAX_GUIDANCE = 100
 MAX_SEED = 2**63 - 1
 MAX_TEXT = 10_000
 DEVICES = ("auto", "cpu", "cuda", "mps")
+SIDES = ("forward", "backward", "both")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 _NUMBER = re.compile(r"\d{1,12}(\.\d{1,9})?|\.\d{1,9}")
@@ -39,7 +40,11 @@ _MEMORY = re.compile(r"(\d{1,18}|\d{1,12}\.\d{1,6})([kmgt]?)(i?b)?")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What defines the picture and how it is computed; pixels, frames per second, bytes."""
+    """What defines the picture and how it is computed; pixels, frames per second, bytes.
+
+    `frames` are those that are drawn: all of a video from words, the new ones beside a clip (on each `side` of it).
+    `image` and `last` are pictures, `clip` and `other` clips; `gap` is the first and last frame to fill.
+    """
 
     command: str
     prompt: str
@@ -58,6 +63,15 @@ class Request:
     draft: bool
     image: str | None = None
     last: str | None = None
+    clip: str | None = None
+    other: str | None = None
+    side: str | None = None
+    gap: tuple[int, int] | None = None
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The files whose frames the video knows, in the order in which films number them."""
+        return tuple(path for path in (self.image, self.last, self.clip, self.other) if path is not None)
 
     @property
     def seconds(self) -> Fraction:
@@ -66,7 +80,8 @@ class Request:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` gives the same request back."""
-        return {**dataclasses.asdict(self), "fps": str(self.fps)}
+        gap = None if self.gap is None else list(self.gap)
+        return {**dataclasses.asdict(self), "fps": str(self.fps), "gap": gap}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Request":
@@ -362,6 +377,19 @@ def _path(name: str, value: Any) -> str | None:
     return None if value is None else _text(name, value)
 
 
+def _side(name: str, value: Any) -> str | None:
+    return None if value is None else _choice(SIDES)(name, value)
+
+
+def _gap(name: str, value: Any) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 2:
+        raise _unreadable(name, "is not a first and a last frame")
+    first, last = (_integer(0, MAX_FRAMES)(name, each) for each in value)
+    return first, last
+
+
 def _flag(name: str, value: Any) -> bool:
     if type(value) is not bool:
         raise _unreadable(name, "is neither true nor false")
@@ -386,4 +414,8 @@ _FIELDS: Mapping[str, Callable[[str, Any], Any]] = {
     "draft": _flag,
     "image": _path,
     "last": _path,
+    "clip": _path,
+    "other": _path,
+    "side": _side,
+    "gap": _gap,
 }

@@ -8,73 +8,17 @@ import typer
 from sora_cli import naming
 from sora_cli.commands.making import make, model_name, still
 from sora_cli.errors import SoraError
-from sora_cli.options import (
-    CountOpt,
-    DebugOpt,
-    DeviceOpt,
-    DraftOpt,
-    DryRunOpt,
-    DtypeOpt,
-    ForceOpt,
-    FpsOpt,
-    FramesOpt,
-    FromOpt,
-    GuidanceOpt,
-    JsonOpt,
-    JsonStreamOpt,
-    MemoryOpt,
-    ModelOpt,
-    NegativeOpt,
-    NoMetadataOpt,
-    OutputOpt,
-    PreviewOpt,
-    PromptArg,
-    QuietOpt,
-    SecondsOpt,
-    SeedOpt,
-    SizeOpt,
-    StepsOpt,
-    console_of,
-    replay_wishes_of,
-    wishes_of,
-)
+from sora_cli.options import FromOpt, PromptArg, making, replay_wishes_of, wishes_of
 from sora_cli.request import DEFAULT_MODEL, Request, Wishes, bad, resolve, revise, rounding_note
 
 COMMAND = "generate"
 
 
-def generate(
-    context: typer.Context,
-    prompt: PromptArg = None,
-    source: FromOpt = None,
-    model: ModelOpt = None,
-    size: SizeOpt = None,
-    seconds: SecondsOpt = None,
-    frames: FramesOpt = None,
-    fps: FpsOpt = None,
-    steps: StepsOpt = None,
-    guidance: GuidanceOpt = None,
-    negative: NegativeOpt = None,
-    seed: SeedOpt = None,
-    count: CountOpt = None,
-    output: OutputOpt = None,
-    force: ForceOpt = False,
-    device: DeviceOpt = None,
-    dtype: DtypeOpt = None,
-    memory: MemoryOpt = None,
-    draft: DraftOpt = False,
-    dry_run: DryRunOpt = False,
-    no_metadata: NoMetadataOpt = False,
-    preview_file: PreviewOpt = None,
-    json: JsonOpt = False,
-    json_stream: JsonStreamOpt = False,
-    quiet: QuietOpt = False,
-    debug: DebugOpt = False,
-) -> None:
+@making()
+def generate(context: typer.Context, prompt: PromptArg = None, source: FromOpt = None) -> None:
     """Make a video, or an image, from words."""
-    console = console_of(context)
     request, notes = _request(context)
-    make(context, console, request, notes, drawn=seed is None and source is None)
+    make(context, request, notes, drawn=context.params["seed"] is None and source is None)
 
 
 def _request(context: typer.Context) -> tuple[Request, list[str]]:

@@ -9,74 +9,17 @@ from sora_cli import naming
 from sora_cli.commands.making import make, model_name, still
 from sora_cli.errors import SoraError
 from sora_cli.media.picture import picture_size
-from sora_cli.options import (
-    CountOpt,
-    DebugOpt,
-    DeviceOpt,
-    DraftOpt,
-    DryRunOpt,
-    DtypeOpt,
-    ForceOpt,
-    FpsOpt,
-    FramesOpt,
-    GuidanceOpt,
-    ImageArg,
-    JsonOpt,
-    JsonStreamOpt,
-    LastOpt,
-    MemoryOpt,
-    ModelOpt,
-    NegativeOpt,
-    NoMetadataOpt,
-    OutputOpt,
-    PreviewOpt,
-    PromptArg,
-    QuietOpt,
-    SecondsOpt,
-    SeedOpt,
-    SizeOpt,
-    StepsOpt,
-    console_of,
-    wishes_of,
-)
+from sora_cli.options import ImageArg, LastOpt, PromptArg, making, wishes_of
 from sora_cli.request import DEFAULT_MODEL, Request, resolve, rounding_note
 
 COMMAND = "img2vid"
 
 
-def img2vid(
-    context: typer.Context,
-    image: ImageArg,
-    prompt: PromptArg = None,
-    last: LastOpt = None,
-    model: ModelOpt = None,
-    size: SizeOpt = None,
-    seconds: SecondsOpt = None,
-    frames: FramesOpt = None,
-    fps: FpsOpt = None,
-    steps: StepsOpt = None,
-    guidance: GuidanceOpt = None,
-    negative: NegativeOpt = None,
-    seed: SeedOpt = None,
-    count: CountOpt = None,
-    output: OutputOpt = None,
-    force: ForceOpt = False,
-    device: DeviceOpt = None,
-    dtype: DtypeOpt = None,
-    memory: MemoryOpt = None,
-    draft: DraftOpt = False,
-    dry_run: DryRunOpt = False,
-    no_metadata: NoMetadataOpt = False,
-    preview_file: PreviewOpt = None,
-    json: JsonOpt = False,
-    json_stream: JsonStreamOpt = False,
-    quiet: QuietOpt = False,
-    debug: DebugOpt = False,
-) -> None:
+@making()
+def img2vid(context: typer.Context, image: ImageArg, prompt: PromptArg = None, last: LastOpt = None) -> None:
     """Bring a picture to life; with --last, end on another one."""
-    console = console_of(context)
     request, notes = _request(context, image, last)
-    make(context, console, request, notes, drawn=seed is None)
+    make(context, request, notes, drawn=context.params["seed"] is None)
 
 
 def _request(context: typer.Context, image: Path, last: Path | None) -> tuple[Request, list[str]]:

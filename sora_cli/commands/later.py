@@ -17,21 +17,8 @@ class Later:
 
 
 COMMANDS = (
-    Later(
-        "extend",
-        "CLIP [PROMPT] [--forward|--backward|--both] [--seconds S]",
-        "Continue a clip, at either end",
-    ),
-    Later("loop", "CLIP [PROMPT] [--seconds S]", "Make a clip flow back into its beginning"),
-    Later(
-        "interpolate",
-        "A B [PROMPT] [--prompt-b TEXT] [--seconds S] [--mode bridge|blend]",
-        "Join two clips",
-    ),
-    Later("fill", "CLIP [PROMPT] (--frames A-B | --mask IMAGE)", "Draw a gap of a clip anew"),
     Later("edit", "CLIP PROMPT [--strength X] [--mask IMAGE]", "Change a clip by words"),
     Later("upscale", "CLIP --size WxH [--strength X]", "Enlarge a clip and add detail"),
-    Later("reconstruct", "CLIP", "Encode and decode a clip, and measure the loss"),
     Later("batch", "JOBS.jsonl", "Run many jobs from a file"),
     Later("resume", "[JOB | --list]", "Finish a job that was stopped"),
 )

@@ -1,6 +1,7 @@
 """What all commands that make something share: options become a request and a delivery, and those become files."""
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,14 @@ import typer
 
 from sora_cli import naming
 from sora_cli.console import Console
+from sora_cli.errors import SoraError
 from sora_cli.guard import before_dashes
-from sora_cli.options import is_named
-from sora_cli.request import MAX_SEED, Request, Wishes, bad
+from sora_cli.options import console_of, is_named, wishes_of
+from sora_cli.request import DEFAULT_MODEL, MAX_SEED, MAX_TEXT, Request, Wishes, bad, resolve, rounding_note
 from sora_cli.result import merge
 from sora_weights.spec import Model
+
+LEAST_SIDE = 16  # pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +30,20 @@ class Delivery:
     preview: Path | None
 
 
-def make(context: typer.Context, console: Console, request: Request, notes: list[str], *, drawn: bool) -> None:
+def make(context: typer.Context, request: Request, notes: list[str], *, drawn: bool) -> None:
     """Makes what `request` and the shared options of the command line describe, or tells the plan of it.
 
     `notes` are told first; `drawn` says that nobody named the seed.
     """
-    given = context.params
-    count = given["count"] or 1
+    console, given = console_of(context), context.params
+    count = given.get("count") or 1
     if request.seed + count - 1 > MAX_SEED:
         raise bad(f"--seed {request.seed} with --count {count}", f"the last seed is {MAX_SEED}; take a lower one")
     paths = naming.output_paths(given["output"], _stem(request), count)
     keep = not given["no_metadata"]
     delivery = Delivery(paths, given["output"], given["force"], keep, given["preview_file"])
-    _check(delivery, request)
     planned = _planned(request)
+    _check(delivery, request, planned.get("frames", request.frames))
     _announce(console, request, notes, drawn=drawn)
     asked = {**request.to_json(), "count": count, "force": given["force"], "metadata": keep}
     if given["dry_run"]:
@@ -49,7 +53,9 @@ def make(context: typer.Context, console: Console, request: Request, notes: list
 
 
 def _stem(request: Request) -> str:
-    """What a fresh name is made of: the prompt, else the name of the picture."""
+    """What a fresh name is made of: the clip's name and what was done to it, else the prompt or the picture's name."""
+    if request.clip is not None:
+        return f"{Path(request.clip).stem} {request.command}"
     return request.prompt or (Path(request.image).stem if request.image else request.command)
 
 
@@ -81,14 +87,66 @@ def model_name(asked: str | None, model: Model) -> str:
     return model.name if asked in (None, "default") else asked
 
 
-def _check(delivery: Delivery, request: Request) -> None:
-    """Refuses, before any work, what could only fail at the end."""
+def clip_request(context: typer.Context, command: str, clip: str, **more: Any) -> tuple[Request, list[str]]:
+    """The request of a command on a clip, in the clip's size and rate, and what to note about it.
+
+    Its prompt is the one named, else that of the clip's metadata, else none. `more` are further fields of a request.
+    Raises SoraError (bad_usage, missing_input, bad_input).
+    """
+    from sora_cli.engine.work import probed
+    from sora_weights.registry import find_model
+
+    if context.params.get("draft"):
+        raise SoraError("not_available", "--draft", "it is not in this version")
+    found, wishes = probed(clip), wishes_of(context)
+    for path in (clip, more.get("other")):
+        if path is not None and min(probed(path).width, probed(path).height) < LEAST_SIDE:
+            raise SoraError("bad_input", f"{path}: it is narrower than {LEAST_SIDE} pixels", "give a larger clip")
+    model = find_model(DEFAULT_MODEL if wishes.model is None else wishes.model)
+    fps = found.fps or wishes.fps or model.defaults.fps
+    if wishes.fps not in (None, fps):
+        raise SoraError("not_available", f"--fps {wishes.fps}", f"a clip keeps its rate in this version, {fps}")
+    wishes = replace(wishes, size=None, fps=fps, prompt=wishes.prompt or _told(found.metadata))
+    wishes = wishes if wishes.frames or wishes.seconds else replace(wishes, seconds=Fraction(2))
+    request = replace(
+        resolve(command, wishes, model.defaults),
+        model=model_name(wishes.model, model),
+        width=found.width,
+        height=found.height,
+        clip=clip,
+        **more,
+    )
+    note = rounding_note(wishes.seconds, request)
+    if command in ("fill", "reconstruct"):
+        return _counted(request, found.frames), []
+    return request, [note] if note else []
+
+
+def _counted(request: Request, clip: int) -> Request:
+    """A request whose frames follow from a clip of `clip` frames. Raises SoraError("bad_usage") for a gap outside."""
+    if request.gap is None:
+        return replace(request, frames=clip)
+    first, last = request.gap
+    if last >= clip:
+        raise bad(f"--frames {first}-{last}", f"the clip's frames are 0-{clip - 1}")
+    return replace(request, frames=last - first + 1)
+
+
+def _told(metadata: dict[str, Any] | None) -> str | None:
+    """The prompt that a file was made with, as far as its metadata can be believed."""
+    request = (metadata or {}).get("request")
+    prompt = request.get("prompt") if isinstance(request, dict) else None
+    return prompt if isinstance(prompt, str) and len(prompt) <= MAX_TEXT else None
+
+
+def _check(delivery: Delivery, request: Request, frames: int) -> None:
+    """Refuses, before any work, what could only fail at the end of `frames` frames."""
     from sora_cli.media.formats import check_limits, format_of, is_folder_text
     from sora_cli.media.writer import check_output
 
     make = delivery.output is not None and is_folder_text(delivery.output)
     for path in delivery.paths:
-        check_output(path, frames=request.frames, force=delivery.force, make_folder=make)
+        check_output(path, frames=frames, force=delivery.force, make_folder=make)
         check_limits(format_of(path), request.width, request.height, request.fps)
     if delivery.preview is not None:
         naming.check_preview(delivery.preview, delivery.paths, force=delivery.force)

@@ -72,9 +72,9 @@ class Job:
         """Room for `frames` latent frames of `shape` (c, h, w)."""
         return LatentFile(self.folder / f"{name}.latents", frames, shape)
 
-    def drop(self, name: str) -> None:
+    def drop(self, latents: LatentFile) -> None:
         """Remove latents that are not needed any more."""
-        (self.folder / f"{name}.latents").unlink(missing_ok=True)
+        latents.path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -86,11 +86,12 @@ class Seams:
 
     def add(self, frame: Frame) -> None:
         """Takes a copy of the next frame. Raises ValueError unless it is an RGB frame of the others' size."""
-        if self._last is None:
-            self._first = frame.copy()
-        else:
+        _require_rgb(frame)
+        if self._last is not None:
             self._differences.append(difference(self._last, frame))
         self._last = frame.copy()
+        if self._first is None:
+            self._first = self._last
 
     def join(self) -> None:
         """Says that a join lies between the last frame added and the next one."""
@@ -191,13 +192,15 @@ def ssim(original: Frame, decoded: Frame) -> float | None:
 
 def _similarity(original: Frame, decoded: Frame) -> Plane:
     """SSIM's map, smaller than the frames by the window's radius on each side."""
-    x, y = _centred(original), _centred(decoded)
+    # Variances are the same around any centre; in float32 they lose least around one that is near the values.
+    centre = round(float(original.mean()))
+    x, y = (rearrange(frame, "H W c -> H (W c)").astype(np.float32) - centre for frame in (original, decoded))
     mean_x, mean_y, mean_squares, mean_product = map(_smooth, (x, y, x * x + y * y, x * y))
     variances = mean_squares - (mean_x * mean_x + mean_y * mean_y)
     covariance = mean_product - mean_x * mean_y
-    mean_x, mean_y = mean_x + CENTRE, mean_y + CENTRE
-    brightness = (2 * mean_x * mean_y + C1) / (mean_x * mean_x + mean_y * mean_y + C1)
-    return brightness * (2 * covariance + C2) / (variances + C2)
+    mean_x, mean_y = mean_x + centre, mean_y + centre
+    luminance = (2 * mean_x * mean_y + C1) / (mean_x * mean_x + mean_y * mean_y + C1)
+    return luminance * (2 * covariance + C2) / (variances + C2)
 
 
 def _gaussian() -> tuple[float, ...]:
@@ -207,12 +210,6 @@ def _gaussian() -> tuple[float, ...]:
 
 
 GAUSSIAN: Final = _gaussian()
-# Variances are the same around any centre; around this one their float32 sums lose least.
-CENTRE: Final = 128
-
-
-def _centred(frame: Frame) -> Plane:
-    return rearrange(frame, "H W c -> H (W c)").astype(np.float32) - CENTRE
 
 
 def _smooth(plane: Plane) -> Plane:
@@ -235,10 +232,14 @@ def _distances(before: Frame, after: Frame) -> Frame:
     return np.maximum(before, after) - np.minimum(before, after)
 
 
+def _require_rgb(frame: Frame) -> None:
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != COLOURS or not frame.size:
+        raise ValueError(f"a frame of {frame.dtype} {frame.shape}: uint8 (H, W, 3) is needed")
+
+
 def _require_pair(one: Frame, other: Frame) -> None:
-    for frame in (one, other):
-        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != COLOURS or not frame.size:
-            raise ValueError(f"a frame of {frame.dtype} {frame.shape}: uint8 (H, W, 3) is needed")
+    _require_rgb(one)
+    _require_rgb(other)
     if one.shape != other.shape:
         raise ValueError(f"frames of {one.shape} and {other.shape}: one size is needed")
 

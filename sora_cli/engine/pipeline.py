@@ -71,7 +71,7 @@ class Sampler:
 
     backbone: Backbone
     words: Conditioning
-    canvas: Canvas
+    grid: Grid
     fps: float
     flow: FlowSpec
     generator: torch.Generator
@@ -222,6 +222,7 @@ def _known(sampler: Sampler, latents: LatentFile, span: Span) -> Known | None:
 def _denoiser(sampler: Sampler, stage: Stage, known: Known | None, span: Span) -> Denoiser:
     """The network with its words and positions, guided, in windows, with what is known kept."""
     frames = span.stop - span.start
+    guidance = stage.guidance if known is None else min(stage.guidance, sampler.flow.known_guidance)
 
     def within(window: Window) -> Denoiser:
         part = known.crop(window) if known else None
@@ -230,9 +231,9 @@ def _denoiser(sampler: Sampler, stage: Stage, known: Known | None, span: Span) -
         def told(text: Text) -> Denoiser:
             return from_network(sampler.backbone.bind(text, place, sampler.condition), stage.prediction, part)
 
-        return guided(told(sampler.words.prompt), told(sampler.words.negative), stage.guidance)
+        return guided(told(sampler.words.prompt), told(sampler.words.negative), guidance)
 
-    parts = plan_windows(stage.level, frames, sampler.canvas.grid, sampler.flow)
+    parts = plan_windows(stage.level, frames, sampler.grid, sampler.flow)
     inner = within(parts[0]) if len(parts) == 1 else windowed(within, parts, blend_weights(parts))
     return pinned(inner, known)
 

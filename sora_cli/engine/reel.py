@@ -21,12 +21,12 @@ class Span:
 
 
 def spans(frames: int, size: int, context: int, known: Sequence[bool] = ()) -> tuple[Span, ...]:
-    """Windows over `frames` latent frames in the order of work: at most `size` long, each beside `context` that it knows.
+    """Windows over `frames` latent frames in the order of work: at most `size` long, each beside what it knows.
 
     `known` says which latent frames are there from the start; each of the others is made once. A gap with known frames
     before it is filled forward from them, one with known frames only behind it backward from those, so that nothing is
-    made without knowing what it joins. Where nothing is known, a video opens with a picture, which a small network
-    draws best, and goes on from there. New frames are shared out evenly, so that no window is a stub.
+    made without knowing the `context` that it joins. Where nothing is known, a video opens with a picture, which a
+    small network draws best, and goes on from there. New frames are shared out evenly, so that no window is a stub.
     Without context there is one window for all. All follows from the numbers alone.
     Raises ValueError unless 0 <= context, 2 * context < size and frames is positive, and no more than `size` without
     context.
@@ -65,7 +65,7 @@ def _through(first: int, last: int, size: int, context: int, there: Sequence[boo
 
 
 def _forward(first: int, last: int, left: int, right: int, size: int, context: int) -> Iterator[Span]:
-    """Windows from left to right: the first knows `left` frames before it, the last `right` frames behind it as well."""
+    """Windows from left to right: the first knows `left` frames before it, the last also `right` behind it."""
     room, count = [size - left - right], 1
     while sum(room) < last - first:
         count += 1

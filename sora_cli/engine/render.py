@@ -4,39 +4,35 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import sora_cli
-from sora_cli.engine.canvas import Canvas, Level, lay_out
+from sora_cli.engine.canvas import Canvas, Level
 from sora_cli.engine.job import Job, LatentFile, open_job
-from sora_cli.engine.memory import MemoryPlan, footprint_of, plan_memory
-from sora_cli.engine.reel import spans
-from sora_cli.engine.vocabulary import count_tokens, unknown_words
-from sora_cli.errors import SoraError
-from sora_cli.media.writer import FrameWriter, check_output, open_writer
+from sora_cli.engine.work import Work, notes_of, plan, prepare
+from sora_cli.media.writer import check_output
 from sora_cli.request import Request, record
-from sora_cli.result import ModelInfo, Progress, Result
+from sora_cli.result import ModelInfo, Output, Progress, Result
 from sora_cli.settings import folders
-from sora_weights.families import FAMILIES
-from sora_weights.registry import check_sums, find_model
-from sora_weights.spec import CogVideoXSpec, Model, WanSpec
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from PIL.Image import Image
     from torch import Tensor
 
     from sora_cli.engine.backbones import Condition
     from sora_cli.engine.devices import Precision
+    from sora_cli.engine.footage import Source
     from sora_cli.engine.networks import Autoencoder
     from sora_cli.engine.pipeline import Sampler
     from sora_cli.engine.sample import Step
 
 PREVIEW_SECONDS = 1.0  # at most one preview in so many
-LARGER_MODELS = "larger open models such as Wan 2.1 and CogVideoX know far more words"
+__all__ = ["plan", "render"]
 
 
 @dataclass(slots=True)
@@ -58,83 +54,6 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """A request with everything that follows from it before any tensor is made."""
-
-    request: Request
-    model: Model
-    canvas: Canvas
-    memory: MemoryPlan
-
-    @property
-    def windows(self) -> int:
-        """Windows in time at every level."""
-        flow = FAMILIES[self.model.family].flow
-        return len(spans(self.canvas.latent_frames, flow.window, flow.context))
-
-    @property
-    def guidance(self) -> float:
-        """How far guidance goes; 1 is none, and published models know nothing below it."""
-        asked = self.request.guidance
-        return asked if self.model.scheduler is None else max(asked, 1.0)
-
-
-def prepare(request: Request) -> Work:
-    """Lay out the canvas and plan the memory.
-
-    Raises SoraError("memory_too_small"), and WeightsError("bad_weights") for files that are not what was recorded.
-    """
-    model = find_model(request.model)
-    check_sums(model)
-    _check_pictures(request, model)
-    flow = FAMILIES[model.family].flow
-    canvas = lay_out(request.width, request.height, request.frames, model.grid, flow.native_area)
-    return Work(request, model, canvas, plan_memory(canvas, flow, footprint_of(model), request.memory))
-
-
-def _check_pictures(request: Request, model: Model) -> None:
-    """Raise SoraError("bad_usage") unless the model can do with as many pictures as there are."""
-    shown = model.knows == "channels"
-    if shown and request.image is None:
-        raise SoraError("bad_usage", f"--model {request.model}", "it brings pictures to life: use sora img2vid")
-    if not shown and request.image is not None:
-        raise SoraError("not_available", f"--model {request.model}", "it takes no picture in this version")
-    if request.last is not None and not takes_last(model):
-        raise SoraError("bad_usage", f"--last with {model.name}", "this model takes one picture, the first")
-    learned = isinstance(model.specs.dit, CogVideoXSpec) and model.specs.dit.learned
-    if learned and (request.width, request.height) != (model.defaults.width, model.defaults.height):
-        sizes = f"{model.defaults.width}x{model.defaults.height}"
-        raise SoraError("bad_usage", f"--size {request.width}x{request.height}", f"this model draws {sizes} alone")
-
-
-def takes_last(model: Model) -> bool:
-    """Whether the model was trained on a first and a last picture."""
-    return isinstance(model.specs.dit, WanSpec) and model.specs.dit.image_tokens is not None
-
-
-def plan(request: Request) -> dict[str, Any]:
-    """What `--dry-run` tells: levels, latents, windows, steps, bytes of memory and disk. Nothing is sampled."""
-    work = prepare(request)
-    flow = FAMILIES[work.model.family].flow
-    levels = [
-        {
-            "width": level.width,
-            "height": level.height,
-            "latents": [work.canvas.latent_frames, *level.latents(work.canvas.grid)],
-            "windows": work.windows,
-            "steps": (request.steps if index == 0 else flow.refine_steps) * work.windows,
-        }
-        for index, level in enumerate(work.canvas.levels)
-    ]
-    memory = {
-        "peak_bytes": work.memory.peak,
-        "disk_bytes": work.memory.disk,
-        "tile": work.memory.tile_side * work.canvas.grid.space,
-    }
-    return {"model": work.model.name, "levels": levels, "memory": memory}
-
-
-@dataclass(frozen=True, slots=True)
 class Delivery:
     """Where the result goes and how it is written; a preview of the work in progress, if one is wanted."""
 
@@ -153,6 +72,7 @@ class Studio:
     device: str
     precision: "Precision"
     vae: "Autoencoder"
+    sources: "list[Source]"
     clock: Clock
 
 
@@ -161,77 +81,96 @@ def render(
 ) -> Result:
     """Make the video or image that `request` describes and write it to `output`, whole or not at all.
 
-    Raises SoraError (device_unavailable, memory_too_small, those of the writer) and WeightsError (bad_weights).
+    Raises SoraError (device_unavailable, memory_too_small, those of sources and writer) and WeightsError (bad_weights).
     """
-    check_output(output, frames=request.frames, force=force, make_folder=True)
     work = prepare(request)
-    notes = _notes(work)
+    check_output(output, frames=work.film.frames, force=force, make_folder=True)
+    notes = notes_of(work)
     for note in notes:
         progress.note(note)
-    with open_job(request) as job:
-        studio = _studio(work, job, Clock(progress))
-        writer = _write(studio, _latents(studio, preview), Delivery(output, force, embed_metadata, preview))
-        for note in writer.notes:
+    with open_job(request) as job, ExitStack() as opened:
+        studio = _studio(work, job, Clock(progress), opened)
+        latents = _all_latents(studio, preview)
+        written = _write(studio, latents, Delivery(output, force, embed_metadata, preview))
+        for note in written.notes:
             progress.note(note)
-        return _result(studio, writer, (*notes, *writer.notes))
+        return _result(studio, written, (*notes, *written.notes))
 
 
-def _notes(work: Work) -> tuple[str, ...]:
-    """What the user must know of a prompt: words that the model was never taught, and what does not fit."""
-    model, request = work.model, work.request
-    notes = []
-    if unknown := ", ".join(unknown_words(request.prompt, model.vocabulary)):
-        notes.append(f"{model.name} was never taught: {unknown}; this is its best guess, {LARGER_MODELS}")
-    for name, text in (("prompt", request.prompt), ("--negative", request.negative)):
-        tokens, most = count_tokens(model, text), model.specs.text.tokens
-        if tokens > most:
-            notes.append(f"{name}: {model.name} reads {most} tokens; the last {tokens - most} of {tokens} are cut")
-    return tuple(notes)
-
-
-def _studio(work: Work, job: Job, clock: Clock) -> Studio:
+def _studio(work: Work, job: Job, clock: Clock, opened: ExitStack) -> Studio:
     with clock.stage("load"):
         from sora_cli.engine.devices import choose_device, choose_precision
+        from sora_cli.engine.footage import open_sources
         from sora_cli.engine.networks import check_parts, load_vae
 
         device = choose_device(work.request.device)
         precision = choose_precision(work.request.dtype, device, work.model)
         check_parts(work.model)
-        return Studio(work, job, device, precision, load_vae(work.model, device, precision), clock)
+        sources = open_sources(work.request, opened)
+        return Studio(work, job, device, precision, load_vae(work.model, device, precision), sources, clock)
 
 
-def _latents(studio: Studio, preview: Path | None) -> LatentFile:
-    """Denoise the draft and every level after it; the last level's latents, in the job's folder."""
+def _all_latents(studio: Studio, preview: Path | None) -> list[LatentFile]:
+    """The latents of every board at its last level, in the job's folder."""
+    boards = range(len(studio.work.canvases))
+    if all(all(studio.work.known(board)) for board in boards):
+        return [_given(studio, board) for board in boards]
+    sampler = _sampler(studio)
+    return [_latents(studio, sampler, board, preview) for board in boards]
+
+
+def _given(studio: Studio, board: int) -> LatentFile:
+    """The latents of a board on which everything is given."""
+    canvas = studio.work.canvases[board]
+    return _placed(studio, board, canvas.levels[-1], f"board{board}")
+
+
+def _placed(studio: Studio, board: int, level: Level, name: str) -> LatentFile:
+    """Room for the latents of a board at one level, with what is given already there."""
+    from sora_cli.engine.footage import place
+
+    work = studio.work
+    canvas = work.canvases[board]
+    shape = (work.model.specs.vae.channels, *level.latents(canvas.grid))
+    latents = studio.job.latents(name, canvas.latent_frames, shape)
+    if any(work.known(board)):
+        with studio.clock.stage("encode"):
+            place(studio.vae, work.film.boards[board], studio.sources, canvas, level, latents)
+    return latents
+
+
+def _latents(studio: Studio, sampler: "Sampler", board: int, preview: Path | None) -> LatentFile:
+    """Denoise the draft of a board and every level after it; the last level's latents."""
     from sora_cli.engine.pipeline import denoise_level, scheduler_of, stages
 
     work, job = studio.work, studio.job
-    scheduler = scheduler_of(work.model, FAMILIES[work.model.family].flow)
-    sampler, request = _sampler(studio), work.request
+    canvas, known, request = work.canvases[board], work.known(board), work.request
     latents: LatentFile | None = None
-    for index, stage in enumerate(stages(work.canvas, sampler.flow, scheduler, request.steps, work.guidance)):
-        shape = (work.model.specs.vae.channels, *stage.level.latents(work.canvas.grid))
-        start = None if latents is None else _enlarged(studio, latents, index, stage.level)
-        latents = job.latents(f"level{index}", work.canvas.latent_frames, shape)
+    for index, stage in enumerate(
+        stages(canvas, work.flow, scheduler_of(work.model, work.flow), request.steps, work.guidance)
+    ):
+        start = None if latents is None else _enlarged(studio, latents, canvas, index, stage.level)
+        latents = _placed(studio, board, stage.level, f"board{board}-level{index}")
         name = "draft" if index == 0 else f"refine {stage.level.width}x{stage.level.height}"
-        with studio.clock.stage(name, len(stage.rows) * work.windows):
-            denoise_level(sampler, stage, latents, start, _reporter(studio, preview))
-        job.drop(f"start{index}")
+        with studio.clock.stage(name, len(stage.rows) * work.windows(board)):
+            denoise_level(sampler, stage, latents, start, _reporter(studio, preview), known)
+        if start is not None:
+            job.drop(start)
     assert latents is not None
     return latents
 
 
-def _enlarged(studio: Studio, before: LatentFile, index: int, level: Level) -> LatentFile:
+def _enlarged(studio: Studio, before: LatentFile, canvas: Canvas, index: int, level: Level) -> LatentFile:
     """The latents of the level before at the size of this one; the old ones are dropped."""
     from sora_cli.engine.pipeline import enlarge
     from sora_cli.model.vae.patch import PatchVAE
 
-    start = studio.job.latents(
-        f"start{index}", before.frames, (before.shape[0], *level.latents(studio.work.canvas.grid))
-    )
+    shape = (before.shape[0], *level.latents(canvas.grid))
+    start = studio.job.latents(f"start{index}", before.frames, shape)
     assert isinstance(studio.vae, PatchVAE)  # only diorama is drafted small
     with studio.clock.stage("enlarge"):
         enlarge(studio.vae, before, level, start)
-    studio.job.drop(f"level{index - 1}")
+    studio.job.drop(before)
     return start
 
 
@@ -250,14 +189,14 @@ def _sampler(studio: Studio) -> "Sampler":
     condition = _condition(studio, generator)
     with studio.clock.stage("load"):
         backbone = load_backbone(work.model, device, precision)
-    flow = FAMILIES[work.model.family].flow
-    return Sampler(backbone, words, work.canvas, float(request.fps), flow, generator, condition)
+    mode: Literal["native", "pin"] = "native" if work.model.knows == "native" else "pin"
+    return Sampler(backbone, words, work.model.grid, float(request.fps), work.flow, generator, condition, mode)
 
 
 def _condition(studio: Studio, generator: "torch.Generator") -> "Condition | None":
     """What the network is shown of the known pictures, where there are any."""
     work = studio.work
-    if work.request.image is None:
+    if work.request.image is None or work.model.knows != "channels":
         return None
     from sora_cli.engine.conditions import conditions
 
@@ -266,7 +205,7 @@ def _condition(studio: Studio, generator: "torch.Generator") -> "Condition | Non
         if work.request.last is not None:
             pictures[work.request.frames - 1] = _picture(work, work.request.last)
         features = _features(studio, list(pictures.values()))
-        return conditions(studio.vae, pictures, work.canvas, features, generator)
+        return conditions(studio.vae, pictures, work.canvases[0], features, generator)
 
 
 def _picture(work: Work, path: str) -> "Image":
@@ -314,40 +253,49 @@ def _save_preview(frame: "Tensor", path: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _write(studio: Studio, latents: LatentFile, delivery: Delivery) -> FrameWriter:
-    """Decode frame by frame into the file; the writer, which knows what was written."""
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A finished output, the writer's notes, and what was measured on its frames."""
+
+    output: Output
+    notes: tuple[str, ...]
+    metrics: dict[str, Any]
+
+
+def _write(studio: Studio, latents: "list[LatentFile]", delivery: Delivery) -> Written:
+    """Decode frame by frame into the file, between the frames that the sources give."""
+    from sora_cli.engine.deliver import Measures, open_film_writer, write_film
+
+    work = studio.work
+    about = json.dumps(record(work.request, work.model.digest(), sora_cli.__version__), ensure_ascii=False)
+    metadata = about if delivery.embed_metadata else None
+    measures = Measures.of(work)
+    with (
+        studio.clock.stage("decode", work.film.frames),
+        open_film_writer(work, delivery.output, metadata=metadata, force=delivery.force) as writer,
+    ):
+        decoded = [_frames(studio, board, latents[board]) for board in range(len(latents))]
+        write_film(work, studio.sources, decoded, writer, measures, studio.clock.progress.step)
+    assert writer.output is not None
+    return Written(writer.output, tuple(writer.notes), measures.values())
+
+
+def _frames(studio: Studio, board: int, latents: LatentFile) -> "Iterator[np.ndarray]":
+    """All frames of a board's canvas as they are decoded."""
     from sora_cli.engine.decode import decode_frames, frames_of
 
-    work, request = studio.work, studio.work.request
-    about = json.dumps(record(request, work.model.digest(), sora_cli.__version__), ensure_ascii=False)
-    with (
-        studio.clock.stage("decode", request.frames),
-        open_writer(
-            delivery.output,
-            width=request.width,
-            height=request.height,
-            fps=request.fps,
-            frames=request.frames,
-            metadata=about if delivery.embed_metadata else None,
-            force=delivery.force,
-            make_folder=True,
-        ) as writer,
-    ):
-        groups = decode_frames(studio.vae, latents, latents.frames, work.memory.tile_side, studio.job.folder)
-        for index, frame in enumerate(frames_of(groups, work.canvas), 1):
-            writer.write(frame)
-            studio.clock.progress.step(index)
-    return writer
+    groups = decode_frames(studio.vae, latents, latents.frames, studio.work.memory.tile_side, studio.job.folder)
+    return frames_of(groups, studio.work.canvases[board])
 
 
-def _result(studio: Studio, writer: FrameWriter, notes: tuple[str, ...]) -> Result:
+def _result(studio: Studio, written: Written, notes: tuple[str, ...]) -> Result:
     model = studio.work.model
-    assert writer.output is not None
+    ran = {"device": studio.device, "dtype": str(studio.precision.denoiser).removeprefix("torch.")}
     return Result(
-        outputs=(writer.output,),
+        outputs=(written.output,),
         model=ModelInfo(model.name, model.family, model.digest()),
         notes=notes,
-        metrics={"device": studio.device, "dtype": str(studio.precision.denoiser).removeprefix("torch.")},
+        metrics={**ran, **written.metrics},
         timings=studio.clock.seconds,
         peak={"rss_bytes": _peak_memory(), "device_bytes": _device_peak(studio.device)},
     )

@@ -8,7 +8,7 @@ measured 20 times slower at 1080p, and 1 dB worse.
 
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -26,12 +26,13 @@ _LEVELS = 64  # of each channel in the table from colour to palette index
 # Of 255: enough to hide bands. The pattern stays in place, where error diffusion crawls over still areas.
 _DITHER_SPAN = 8
 _HEADER_BYTES = 13
+_CENTISECOND = Fraction(1, 100)
 
 
 class GifEncoder:
     """Writes RGB frames to `path` as an endless GIF; `spool` and `plain` are scratch files of its own.
 
-    Delays are hundredths of a second; frame i begins at i/fps rounded to one, so that the total is right.
+    Delays are hundredths of a second; each frame begins at its time rounded to one, so that the total is right.
     """
 
     def __init__(
@@ -52,10 +53,13 @@ class GifEncoder:
         self._metadata = metadata
         self._stride = max(1, math.ceil(math.sqrt(width * height * frames / _SAMPLES)))
         self._samples: list[np.ndarray] = []
+        self._starts: list[int] = []
         self._spool = spool.open("wb")
 
-    def write(self, frame: np.ndarray) -> None:
-        """Spools one frame, uint8 (H, W, 3) RGB. Raises OSError."""
+    def write(self, frame: np.ndarray, at: Fraction) -> None:
+        """Spools one frame, uint8 (H, W, 3) RGB, shown at `at` seconds. Raises OSError."""
+        self._starts.append(_centiseconds(at))
+        self._end = _centiseconds(at + 1 / self._fps)
         step = self._stride
         row, column = (len(self._samples) % min(step, side) for side in self._shape[:2])
         self._samples.append(rearrange(frame[row::step, column::step], "h w c -> (h w) c").copy())
@@ -65,8 +69,8 @@ class GifEncoder:
         """Makes the palette and the file. Raises OSError."""
         self._spool.close()
         palette = palette_of(np.concatenate(self._samples))
-        frames, count = self._mapped(palette), len(self._samples)
-        _encode(self._plain, frames, palette, shape=self._shape[:2], fps=self._fps, count=count)
+        last = self._end - self._starts[-1]
+        _encode(self._plain, self._mapped(palette), palette, shape=self._shape[:2], starts=self._starts, last=last)
         _copy_with_comment(self._plain, self._path, self._metadata)
 
     def abort(self) -> None:
@@ -127,28 +131,30 @@ def _encode(
     palette: np.ndarray,
     *,
     shape: tuple[int, int],
-    fps: Fraction,
-    count: int,
+    starts: Sequence[int],
+    last: int,
 ) -> None:
-    """Writes `count` frames of palette indices, uint8 of `shape` (H, W), as an endless GIF."""
+    """Writes frames of palette indices, uint8 of `shape` (H, W), as an endless GIF.
+
+    `starts` are the frames' times and `last` the length of the last one, in 1/100 s.
+    """
     colours = np.concatenate([np.full((_COLOURS, 1), 255, np.uint8), palette], axis=1)
-    last = _centiseconds(count, fps) - _centiseconds(count - 1, fps)
     options = {"loop": "0", "final_delay": str(last)}
     with av.open(str(path.absolute()), "w", format="gif", options=options) as container:
-        stream = container.add_stream("gif", rate=fps)
+        stream = container.add_stream("gif", rate=100)
         stream.height, stream.width = shape
         stream.pix_fmt = "pal8"
-        stream.codec_context.time_base = 1 / fps
-        for index, indices in enumerate(frames):
+        stream.codec_context.time_base = _CENTISECOND
+        for start, indices in zip(starts, frames, strict=True):
             frame = av.VideoFrame.from_ndarray(cast(np.ndarray, (indices, colours)), format="pal8")
-            frame.pts, frame.time_base = index, 1 / fps
+            frame.pts, frame.time_base = start, _CENTISECOND
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
 
 
-def _centiseconds(index: int, fps: Fraction) -> int:
-    """When frame `index` begins, in 1/100 s, rounded as FFmpeg does: halves up."""
-    return math.floor(index * 100 / fps + Fraction(1, 2))
+def _centiseconds(time: Fraction) -> int:
+    """A time in 1/100 s, rounded as FFmpeg does: halves up."""
+    return math.floor(time * 100 + Fraction(1, 2))
 
 
 def _copy_with_comment(plain: Path, path: Path, metadata: str | None) -> None:

@@ -26,10 +26,10 @@ def read_picture(path: Path, width: int, height: int) -> "Image":
     Raises SoraError: missing_input, and bad_input for what is no readable picture.
     """
     picture = _read(path)
-    return picture.crop(_middle(picture.size, width, height))
+    return picture.crop(middle(picture.size, width, height))
 
 
-def _middle(size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:
+def middle(size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:
     """The largest centred box (left, top, right, bottom) whose aspect ratio is nearest to width:height."""
     across, down = size
     wide = min(across, max(1, round(down * width / height)))

@@ -1,13 +1,15 @@
 """What a video or picture file holds, exactly: sizes, frames, rate, colours, sound and our metadata."""
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from itertools import accumulate, count, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from sora_cli.errors import SoraError
+from sora_cli.media.colour import MATRICES, PRIMARIES, RANGES, TRANSFERS, Colour, has_alpha
 from sora_cli.media.formats import numbered
 from sora_cli.media.metadata import comment_tag, parse, picture_comment
 from sora_cli.media.source import is_picture, is_sequence, open_clip, open_picture, open_regular
@@ -16,51 +18,23 @@ from sora_cli.result import rate_json
 if TYPE_CHECKING:
     from av import VideoFrame, VideoStream
     from av.container import InputContainer
+    from av.video.codeccontext import VideoCodecContext
     from PIL import Image
 
 Kind = Literal["video", "image", "animation", "sequence"]
+FieldOrder = Literal["top", "bottom"]
 
 _MAX_PIXELS = 1 << 28
 _ANIMATED = ("GIF", "WEBP", "PNG")  # the second picture of a phone's JPEG is no second frame
 _MILLISECOND = Fraction(1, 1000)
 _CENTISECOND = Fraction(1, 100)
 _NTSC = Fraction(1000, 1001)
-# The names of ITU-T H.273's numbers, as FFmpeg spells them.
-_MATRICES = {
-    0: "gbr",
-    1: "bt709",
-    4: "fcc",
-    5: "bt470bg",
-    6: "smpte170m",
-    7: "smpte240m",
-    8: "ycgco",
-    9: "bt2020nc",
-}
-_PRIMARIES = {1: "bt709", 4: "bt470m", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "film", 9: "bt2020"}
-_PRIMARIES |= {10: "smpte428", 11: "smpte431", 12: "smpte432", 22: "ebu3213"}
-_TRANSFERS = {
-    1: "bt709",
-    4: "gamma22",
-    5: "gamma28",
-    6: "smpte170m",
-    7: "smpte240m",
-    8: "linear",
-    11: "iec61966-2-4",
-}
-_TRANSFERS |= {13: "iec61966-2-1", 14: "bt2020-10", 15: "bt2020-12", 16: "smpte2084", 18: "arib-std-b67"}
-_RANGES = {1: "limited", 2: "full"}
+_ZERO_DELAY = 100  # milliseconds that browsers show a frame whose delay is 0
+# FFmpeg's AVFieldOrder.
+_FIELD_ORDERS: Mapping[int, FieldOrder] = {2: "top", 3: "bottom", 4: "bottom", 5: "top"}
+_LIBVPX = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 # Bits of a channel in Pillow's modes; 8 in all others.
 _DEPTHS = {"1": 1, "I;16": 16, "I": 32, "F": 32}
-
-
-@dataclass(frozen=True, slots=True)
-class Colour:
-    """A stream's colour tags by FFmpeg's names; None where the file doesn't say."""
-
-    matrix: str | None = None
-    primaries: str | None = None
-    transfer: str | None = None
-    range: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +52,7 @@ class Probe:
     """One file; sizes in pixels, `width` and `height` as shown, after `rotation` (degrees clockwise).
 
     `pixel_aspect` is width over height of a pixel as shown; `fps` is exact, the mean where `variable_rate`.
+    `field_order` tells which lines of interlaced frames come first; `time_base` is the clock's tick in seconds.
     """
 
     path: str
@@ -99,6 +74,8 @@ class Probe:
     bit_depth: int
     has_alpha: bool
     interlaced: bool
+    field_order: FieldOrder | None
+    time_base: Fraction | None
     audio: tuple[Audio, ...]
     metadata: dict[str, Any] | None
 
@@ -108,8 +85,28 @@ class Probe:
         return asdict(self) | {
             "fps": rate,
             "pixel_aspect": str(self.pixel_aspect),
+            "time_base": None if self.time_base is None else str(self.time_base),
             "audio": [*map(asdict, self.audio)],
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """When each frame is shown, in order: `ticks` of `unit` seconds; empty where the file doesn't say.
+
+    `distinct` tells that a frame can be known by its tick.
+    """
+
+    ticks: Sequence[int]
+    unit: Fraction
+    distinct: bool
+
+    def seconds(self, index: int) -> Fraction:
+        """When frame `index` is shown, in seconds since the first one."""
+        return (self.ticks[index] - self.ticks[0]) * self.unit
+
+
+_UNTOLD = Timeline((), Fraction(0), distinct=False)
 
 
 def probe(path: str | Path) -> Probe:
@@ -117,20 +114,25 @@ def probe(path: str | Path) -> Probe:
 
     Raises SoraError: missing_input, and bad_input for what is no readable video or picture.
     """
+    return survey(path)[0]
+
+
+def survey(path: str | Path) -> tuple[Probe, Timeline]:
+    """The same, with the time of every frame. Raises as `probe` does."""
     if is_sequence(path):
-        return _probe_sequence(Path(path))
+        return _survey_sequence(Path(path))
     with open_regular(path) as file:
-        return _probe_picture(file, path) if is_picture(file) else _probe_clip(file, path)
+        return _survey_picture(file, path) if is_picture(file) else _survey_clip(file, path)
 
 
-def _probe_sequence(pattern: Path) -> Probe:
+def _survey_sequence(pattern: Path) -> tuple[Probe, Timeline]:
     """The first picture of a sequence, with the number of files that follow each other from 0."""
     first = probe(numbered(pattern, 0))
     files = sum(1 for _ in takewhile(Path.is_file, (numbered(pattern, index) for index in count())))
-    return replace(first, path=str(pattern), kind="sequence", frames=files)
+    return replace(first, path=str(pattern), kind="sequence", frames=files), _UNTOLD
 
 
-def _probe_picture(file: BinaryIO, path: str | Path) -> Probe:
+def _survey_picture(file: BinaryIO, path: str | Path) -> tuple[Probe, Timeline]:
     with open_picture(file) as image:
         form = (image.format or "").lower()
         frames = getattr(image, "n_frames", 1) if image.format in _ANIMATED else 1
@@ -146,7 +148,8 @@ def _probe_picture(file: BinaryIO, path: str | Path) -> Probe:
     total = ends[-1] * _MILLISECOND if delays else None
     fps = frames / total if total else None
     tick = _CENTISECOND if form == "gif" else _MILLISECOND
-    return Probe(
+    starts = [0, *ends[:-1]]
+    found = Probe(
         path=str(path),
         kind="animation" if frames > 1 else "image",
         container=form,
@@ -160,15 +163,18 @@ def _probe_picture(file: BinaryIO, path: str | Path) -> Probe:
         pixel_aspect=Fraction(1),
         frames=frames,
         fps=fps,
-        variable_rate=fps is not None and not _is_constant([0, *ends[:-1]], _MILLISECOND, fps, tick),
+        variable_rate=fps is not None and not _is_constant(starts, _MILLISECOND, fps, tick),
         seconds=None if total is None else float(total),
         colour=Colour(),
         bit_depth=_DEPTHS.get(mode, 8),
         has_alpha=has_alpha,
         interlaced=False,
+        field_order=None,
+        time_base=tick if frames > 1 else None,
         audio=(),
         metadata=parse(comment, path),
     )
+    return found, Timeline(starts, _MILLISECOND, distinct=True)
 
 
 def _delays(image: "Image.Image", frames: int) -> list[int]:
@@ -177,7 +183,7 @@ def _delays(image: "Image.Image", frames: int) -> list[int]:
     for index in range(frames):
         image.seek(index)
         image.load()
-        delays.append(round(image.info.get("duration", 0)))
+        delays.append(round(image.info.get("duration", 0)) or _ZERO_DELAY)
     image.seek(0)
     return delays
 
@@ -187,16 +193,37 @@ def _exif_rotation(image: "Image.Image") -> int:
     return {3: 180, 4: 180, 5: 90, 6: 90, 7: 270, 8: 270}.get(image.getexif().get(0x0112, 1), 0)
 
 
-def _probe_clip(file: BinaryIO, path: str | Path) -> Probe:
+def _survey_clip(file: BinaryIO, path: str | Path) -> tuple[Probe, Timeline]:
     with open_clip(file) as container:
-        stream = _video_stream(container, path)
-        frame, times, frames = _read_through(container, stream)
-        if frame is None:
-            raise SoraError("bad_input", f"{path}: has no frame that can be decoded", "give a whole video")
-        return _describe(container, stream, frame, times, frames, path)
+        stream = video_stream(container, path)
+        first, ticks = _read_packets(container, stream)
+        if len(ticks) == len({*ticks} - {None}):
+            return _survey_read(container, stream, first, ticks, path)
+    file.seek(0)
+    with open_clip(file) as container:
+        stream = video_stream(container, path)
+        first, ticks = _read_frames(container, stream)
+        return _survey_read(container, stream, first, ticks, path)
 
 
-def _video_stream(container: "InputContainer", path: str | Path) -> "VideoStream":
+def _survey_read(
+    container: "InputContainer",
+    stream: "VideoStream",
+    first: "VideoFrame | None",
+    ticks: Sequence[int | None],
+    path: str | Path,
+) -> tuple[Probe, Timeline]:
+    """What was read all through; `ticks` has one entry for each frame."""
+    if first is None:
+        raise SoraError("bad_input", f"{path}: has no frame that can be decoded", "give a whole video")
+    known = sorted(tick for tick in ticks if tick is not None)
+    unit = stream.time_base or Fraction(0)
+    whole = len(known) == len(ticks) and unit > 0
+    timeline = Timeline(array("q", known), unit, len({*known}) == len(known)) if whole else _UNTOLD
+    return _describe(container, stream, first, timeline, len(ticks), path), timeline
+
+
+def video_stream(container: "InputContainer", path: str | Path) -> "VideoStream":
     """The first moving picture, cover art aside. Raises SoraError bad_input where there is none."""
     from av.stream import Disposition
 
@@ -213,30 +240,62 @@ def _video_stream(container: "InputContainer", path: str | Path) -> "VideoStream
     return moving[0]
 
 
-def _read_through(container: "InputContainer", stream: "VideoStream") -> "tuple[VideoFrame | None, list[int], int]":
-    """The first decoded frame, the frames' timestamps in ticks, sorted, and how many there are.
+def decoder_of(stream: "VideoStream") -> "VideoCodecContext":
+    """What decodes a stream, set to tell damage from data where the codec can.
 
-    Packets are counted: one is one frame, but for VP8, whose hidden frames have packets of their own.
+    The alpha of VP8 and VP9 lies in a second layer, which only libvpx reads.
     """
+    from av.codec.context import CodecContext
+
+    if _has_alpha_layer(stream) and stream.codec.canonical_name in _LIBVPX:
+        return cast("VideoCodecContext", CodecContext.create(_LIBVPX[stream.codec.canonical_name], "r"))
+    if stream.codec.canonical_name == "ffv1":
+        stream.codec_context.options = {"err_detect": "crccheck+explode"}
+    return stream.codec_context
+
+
+def _read_packets(container: "InputContainer", stream: "VideoStream") -> "tuple[VideoFrame | None, list[int | None]]":
+    """The first frame that can be shown, and the ticks of all from it on, by their packets: one is one frame.
+
+    Frames before the first key frame, as a cut out of a broadcast has them, miss what they refer to. VP8's
+    hidden frames have packets of their own: there, None stands among the ticks.
+    """
+    decoder = decoder_of(stream)
     first: VideoFrame | None = None
-    times: list[int | None] = []
-    decode_all = stream.codec.name == "vp8"
+    ticks: list[int | None] = []
     for packet in container.demux(stream):
-        if packet.size and not packet.is_discard and not decode_all:
-            times.append(packet.pts if packet.pts is not None else packet.dts)
-        if first is None or decode_all:
-            for frame in packet.decode():
-                first = first or frame
-                if decode_all:
-                    times.append(frame.pts)
-    return first, sorted(time for time in times if time is not None), len(times)
+        if packet.size and not packet.is_discard:
+            ticks.append(None if stream.codec.canonical_name == "vp8" else packet.pts)
+        if first is None:
+            first = next((frame for frame in decoder.decode(packet) if is_shown(frame)), None)
+    if first is not None and first.pts is not None:
+        ticks = [tick for tick in ticks if tick is None or tick >= first.pts]
+    return first, ticks
+
+
+def _read_frames(container: "InputContainer", stream: "VideoStream") -> "tuple[VideoFrame | None, list[int | None]]":
+    """The same by decoding everything, where packets don't tell."""
+    decoder = decoder_of(stream)
+    first: VideoFrame | None = None
+    ticks: list[int | None] = []
+    for packet in container.demux(stream):
+        for frame in decoder.decode(packet):
+            first = first or (frame if is_shown(frame) else None)
+            if first is not None:
+                ticks.append(frame.pts)
+    return first, ticks
+
+
+def is_shown(frame: "VideoFrame") -> bool:
+    """Whether a clip can begin with this frame: it needs no other, or has all that it needs."""
+    return frame.key_frame or not frame.is_corrupt
 
 
 def _describe(
     container: "InputContainer",
     stream: "VideoStream",
     frame: "VideoFrame",
-    times: Sequence[int],
+    timeline: Timeline,
     frames: int,
     path: str | Path,
 ) -> Probe:
@@ -244,7 +303,7 @@ def _describe(
     aspect = stream.sample_aspect_ratio or Fraction(1)
     size = frame.width, frame.height
     turned = rotation in (90, 270)
-    fps, variable = _rate(stream, times, frames)
+    fps, variable = _rate(stream, timeline.ticks, frames)
     return Probe(
         path=str(path),
         kind="video",
@@ -263,8 +322,10 @@ def _describe(
         seconds=None if fps is None else float(frames / fps),
         colour=_colour(frame),
         bit_depth=frame.format.components[0].bits,
-        has_alpha=_has_alpha(stream, frame),
+        has_alpha=_has_alpha_layer(stream) or has_alpha(frame.format),
         interlaced=bool(frame.interlaced_frame),
+        field_order=_FIELD_ORDERS.get(stream.codec_context.field_order) if frame.interlaced_frame else None,
+        time_base=stream.time_base,
         audio=tuple(_audio(container)),
         metadata=parse(comment_tag(container.metadata), path),
     )
@@ -301,18 +362,16 @@ def _is_constant(times: Sequence[int], unit: Fraction, fps: Fraction, tick: Frac
 
 def _colour(frame: "VideoFrame") -> Colour:
     return Colour(
-        matrix=_MATRICES.get(int(frame.colorspace)),
-        primaries=_PRIMARIES.get(int(frame.color_primaries)),
-        transfer=_TRANSFERS.get(int(frame.color_trc)),
-        range=_RANGES.get(int(frame.color_range)),
+        matrix=MATRICES.get(int(frame.colorspace)),
+        primaries=PRIMARIES.get(int(frame.color_primaries)),
+        transfer=TRANSFERS.get(int(frame.color_trc)),
+        range=RANGES.get(int(frame.color_range)),
     )
 
 
-def _has_alpha(stream: "VideoStream", frame: "VideoFrame") -> bool:
+def _has_alpha_layer(stream: "VideoStream") -> bool:
     """WebM keeps alpha in a second layer, which shows in a tag and not in the pixel format."""
-    if stream.metadata.get("alpha_mode", stream.metadata.get("ALPHA_MODE")) == "1":
-        return True
-    return any(component.is_alpha for component in frame.format.components)
+    return stream.metadata.get("alpha_mode", stream.metadata.get("ALPHA_MODE")) == "1"
 
 
 def _audio(container: "InputContainer") -> Iterator[Audio]:

@@ -1,6 +1,7 @@
 """Single pictures and numbered sequences of them, through Pillow."""
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,8 @@ class StillEncoder:
         self._metadata = metadata
         self._count = 0
 
-    def write(self, frame: np.ndarray) -> None:
-        """Writes one picture, uint8 (H, W, 3) RGB. Raises OSError."""
+    def write(self, frame: np.ndarray, at: Fraction) -> None:
+        """Writes one picture, uint8 (H, W, 3) RGB; a file of its own has no time. Raises OSError."""
         metadata = self._metadata if self._count == 0 else None
         save_picture(self._part_of(self._count), frame, self._name, metadata)
         self._count += 1

@@ -1,6 +1,6 @@
 """Streams of RGB frames into mp4, mov, webm and mkv, through FFmpeg's libraries."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -8,12 +8,15 @@ from typing import cast
 
 import av
 import numpy as np
+from av.video.format import VideoFormat
+from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
-# Numbers of ITU-T H.273: matrix (0 RGB, 1 BT.709), primaries, transfer (1 BT.709, 13 sRGB); FFmpeg's range:
-# 1 is 16..235, 2 is 0..255.
-_BT709, _SRGB_TRANSFER, _RGB_MATRIX = 1, 13, 0
-_LIMITED, _FULL = 1, 2
+from sora_cli.media.colour import BT709, FULL, LIMITED, RGB, SRGB_TRANSFER, Tags, exact_scaling
+from sora_cli.media.probe import FieldOrder
+from sora_cli.media.sound import Sound, SoundEncoder, SoundRecipe
+
+_FIELD_ORDERS: Mapping[FieldOrder, int] = {"top": 2, "bottom": 3}  # FFmpeg's AVFieldOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +62,51 @@ def recipe_for(name: str, width: int, height: int) -> tuple[Recipe, list[str]]:
     return recipe, []
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a stream's pixels are: their format, what its numbers mean, their shape, and which lines come first.
+
+    `matrix` is swscale's number for the conversion of RGB, and `value_range` FFmpeg's; `tags` are what the file
+    says, which may be nothing.
+    """
+
+    pixel_format: str
+    tags: Tags
+    matrix: int
+    value_range: int
+    pixel_aspect: Fraction = Fraction(1)
+    field_order: FieldOrder | None = None
+
+
+def look_of(recipe: Recipe) -> Look:
+    """How generated video is stored: RGB itself, or BT.709 in its limited range."""
+    if recipe.is_rgb:
+        return Look(recipe.pixel_format, Tags(RGB, BT709, SRGB_TRANSFER, FULL), BT709, FULL)
+    return Look(recipe.pixel_format, Tags(BT709, BT709, BT709, LIMITED), BT709, LIMITED)
+
+
 class VideoEncoder:
-    """Writes RGB frames to `path` at an exact rate, the first at time 0."""
+    """Writes frames of `size` (width, height) to `path`, at times of a clock of `tick` seconds.
+
+    The last frame is shown for 1/fps, the others until the next; `sound` grows along with them.
+    """
 
     def __init__(
         self,
         path: Path,
         recipe: Recipe,
+        look: Look,
         *,
-        width: int,
-        height: int,
+        size: tuple[int, int],
         fps: Fraction,
+        tick: Fraction | None = None,
         metadata: str | None = None,
+        sound: tuple[SoundRecipe, Sequence[Sound]] | None = None,
     ) -> None:
-        self._recipe = recipe
-        self._tick = 1 / fps
-        self._count = 0
+        self.look = look
+        self._tick = tick or 1 / fps
+        self._length = 1 / fps
+        self._end = Fraction(0)
         self._reformatter = VideoReformatter()
         # An absolute name is never read as a protocol; bit-exact muxing leaves out dates and random numbers.
         options = {**recipe.muxer_options, "fflags": "+bitexact"}
@@ -83,47 +115,59 @@ class VideoEncoder:
             self._container.metadata["comment"] = metadata
         stream = self._container.add_stream(recipe.codec, rate=fps, options=dict(recipe.options))
         self._stream = cast(av.VideoStream, stream)
-        self._configure(width, height)
+        self._configure(recipe, *size)
+        self._sound = SoundEncoder(self._container, *sound) if sound else None
 
-    def write(self, frame: np.ndarray) -> None:
-        """Encodes one frame, uint8 (H, W, 3) RGB. Raises OSError."""
-        picture = self._converted(av.VideoFrame.from_ndarray(frame, format="rgb24"))
-        picture.pts, picture.time_base = self._count, self._tick
-        self._count += 1
+    def write(self, frame: np.ndarray, at: Fraction) -> None:
+        """Encodes one frame, uint8 (H, W, 3) RGB, shown at `at` seconds. Raises OSError."""
+        self.put(self._converted(frame), at)
+
+    def put(self, picture: av.VideoFrame, at: Fraction) -> None:
+        """Encodes a frame that is in the stream's own pixel format. Raises OSError."""
+        picture.pts, picture.time_base = round(at / self._tick), self._tick
+        picture.pict_type = PictureType.NONE  # the encoder chooses, not the clip's
         self._container.mux(self._stream.encode(picture))
+        self._end = at + self._length
+        if self._sound is not None:
+            self._sound.until(at)
 
     def finish(self) -> None:
-        """Writes what the encoder still holds, and the file's index. Raises OSError."""
+        """Writes what the encoders still hold, and the file's index. Raises OSError."""
         self._container.mux(self._stream.encode())
+        if self._sound is not None:
+            self._sound.finish(self._end)
         self._container.close()
 
     def abort(self) -> None:
         """Lets go of the file, whatever state it is in. Raises OSError where the disk is what failed."""
+        if self._sound is not None:
+            self._sound.close()
         self._container.close()
 
-    def _configure(self, width: int, height: int) -> None:
-        context = self._stream.codec_context
+    def _configure(self, recipe: Recipe, width: int, height: int) -> None:
+        context, tags = self._stream.codec_context, self.look.tags
         context.width, context.height = width, height
-        context.pix_fmt = self._recipe.pixel_format
+        context.pix_fmt = self.look.pixel_format
         context.time_base = self._tick
         context.thread_count = 0
-        if self._recipe.codec == "ffv1":
+        if recipe.codec == "ffv1":
             context.thread_type = "SLICE"
-        rgb = self._recipe.is_rgb
-        context.colorspace = _RGB_MATRIX if rgb else _BT709
-        context.color_primaries = _BT709
-        context.color_trc = _SRGB_TRANSFER if rgb else _BT709
-        context.color_range = _FULL if rgb else _LIMITED
+        context.colorspace, context.color_primaries = tags.matrix, tags.primaries
+        context.color_trc, context.color_range = tags.transfer, tags.range
+        if self.look.pixel_aspect != 1:
+            context.sample_aspect_ratio = self.look.pixel_aspect
+        if self.look.field_order is not None:
+            context.field_order = _FIELD_ORDERS[self.look.field_order]
 
-    def _converted(self, frame: av.VideoFrame) -> av.VideoFrame:
-        form = self._recipe.pixel_format
-        if self._recipe.is_rgb:
-            return self._reformatter.reformat(frame, format=form)
+    def _converted(self, frame: np.ndarray) -> av.VideoFrame:
+        picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+        form = self.look.pixel_format
+        if VideoFormat(form).is_rgb:
+            return self._reformatter.reformat(picture, format=form)
         return self._reformatter.reformat(
-            frame,
+            picture,
             format=form,
-            dst_colorspace=_BT709,
-            dst_color_range=_LIMITED,
-            dst_color_primaries=_BT709,
-            dst_color_trc=_BT709,
+            dst_colorspace=self.look.matrix,
+            dst_color_range=self.look.value_range,
+            interpolation=exact_scaling(),
         )

@@ -29,21 +29,22 @@ class WebpEncoder:
     def __init__(self, path: Path, *, width: int, height: int, fps: Fraction, metadata: str | None) -> None:
         self._size = width, height
         self._fps = fps
-        self._count = 0
+        self._held: tuple[Fraction, bytes] | None = None
         self._metadata = metadata
         self._file = path.open("wb")
         self._file.write(_riff_header(0))
         self._file.write(_chunk(b"VP8X", _canvas(width, height, has_exif=metadata is not None)))
         self._file.write(_chunk(b"ANIM", struct.pack("<IH", 0, 0)))
 
-    def write(self, frame: np.ndarray) -> None:
-        """Encodes one frame, uint8 (H, W, 3) RGB. Raises OSError."""
-        start, end = (round(index * 1000 / self._fps) for index in (self._count, self._count + 1))
-        self._count += 1
-        self._file.write(_chunk(b"ANMF", _frame_header(*self._size, end - start) + _picture_chunk(frame)))
+    def write(self, frame: np.ndarray, at: Fraction) -> None:
+        """Encodes one frame, uint8 (H, W, 3) RGB, shown at `at` seconds. Raises OSError."""
+        self._put_held(at)
+        self._held = at, _picture_chunk(frame)
 
     def finish(self) -> None:
         """Writes metadata and the file's length. Raises OSError, and SoraError write_failed beyond 4 GiB."""
+        if self._held is not None:
+            self._put_held(self._held[0] + 1 / self._fps)
         if self._metadata is not None:
             self._file.write(_chunk(b"EXIF", tags.exif(self._metadata)))
         length = self._file.tell()
@@ -56,6 +57,14 @@ class WebpEncoder:
     def abort(self) -> None:
         """Lets go of the file. Raises OSError where the disk is what failed."""
         self._file.close()
+
+    def _put_held(self, until: Fraction) -> None:
+        """Writes the frame before, whose length is now known: it is shown up to `until` seconds."""
+        if self._held is not None:
+            at, picture = self._held
+            length = round(until * 1000) - round(at * 1000)
+            self._file.write(_chunk(b"ANMF", _frame_header(*self._size, length) + picture))
+            self._held = None
 
 
 def _riff_header(length: int) -> bytes:

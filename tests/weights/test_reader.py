@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from sora_weights import reader
 from sora_weights.errors import WeightsError
 from sora_weights.keymap import SAME_KEYS, KeyMap, drop, rename, split
 from sora_weights.reader import load_into, match, open_weights
@@ -65,7 +66,8 @@ def test_floating_weights_take_the_dtype_asked_for_and_counts_stay_whole(tmp_pat
     assert (network.mean.dtype, network.count.dtype) == (dtype, torch.int64)
 
 
-def test_weights_of_one_dtype_stay_views_of_the_mapped_file(tmp_path: Path) -> None:
+def test_weights_of_one_dtype_stay_views_of_the_mapped_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "SMALL", 0)
     network = on_meta()
     load_into(network, open_weights(saved(tmp_path / "net.safetensors")), SAME_KEYS)
     places = [tensor.data_ptr() for tensor in network.state_dict().values()]

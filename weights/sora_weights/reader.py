@@ -86,7 +86,7 @@ def load_into(
     """Fill a network built on the meta device, each parameter and persistent buffer exactly once.
 
     Tensors go to `device` one by one; floating ones in `dtype` (the file's where None), or in float32 where their name
-    holds one of `full`. On CPU in the file's own dtype they stay views of the memory-mapped file.
+    holds one of `full`. On CPU in the file's own dtype all but small tensors stay views of the memory-mapped file.
     Raises WeightsError("bad_weights") naming the file and the key that is missing, extra or of another shape,
     before any tensor is read; ValueError for a network that has meta buffers which no file could fill.
     """

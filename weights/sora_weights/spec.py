@@ -218,7 +218,7 @@ class FlowSpec:
     count latents (rows, columns) of the windows in space. `shared_noise` is the share of the noise's variance that all
     frames have in common (Ge et al. 2023, Preserve Your Own Correlation, arXiv:2305.10474, mixed noise).
     `noise_layout` is the order of axes in which the family's reference draws noise, in the network's own precision
-    where `narrow_noise`. `solver` and `shift` count where a
+    where `narrow_noise`. Beside known frames guidance is at most `known_guidance`: they say more than words. `solver` and `shift` count where a
     model brings no scheduler_config.json.
     """
 
@@ -234,6 +234,7 @@ class FlowSpec:
     shared_noise: float = 0.0
     noise_layout: str = "b c t h w"
     narrow_noise: bool = False
+    known_guidance: float = math.inf
 
 
 DenoiserSpec = DiTSpec | WanSpec | CogVideoXSpec

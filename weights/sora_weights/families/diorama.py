@@ -105,5 +105,6 @@ FAMILY = Family(
         refine_from=0.5,
         refine_steps=4,
         shared_noise=0.5,
+        known_guidance=1.5,
     ),
 )

@@ -1,0 +1,148 @@
+"""The output of a job: the sources' own frames and those that were made, in order, into one file."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sora_cli.engine.boards import Made, Own
+from sora_cli.engine.compose import made_frames
+from sora_cli.engine.footage import Footage, Source
+from sora_cli.engine.measures import Fidelity, Seams
+from sora_cli.engine.work import Work, probed
+from sora_cli.media.writer import FrameWriter, open_writer
+
+if TYPE_CHECKING:
+    from sora_cli.media.editing import ClipWriter, Sound
+
+    Writer = FrameWriter | ClipWriter
+
+
+@dataclass(slots=True)
+class Measures:
+    """What is measured on the frames of a film on their way into the file."""
+
+    seams: Seams | None = None
+    fidelity: Fidelity | None = None
+    compression: float | None = None
+    endless: bool = False
+
+    @classmethod
+    def of(cls, work: Work) -> "Measures":
+        """The measures of a command: how well joins of clips are hidden, or how well a clip is reconstructed."""
+        request = work.request
+        if request.command == "reconstruct":
+            canvas = work.canvases[0]
+            latents = (
+                canvas.latent_frames * work.model.specs.vae.channels * _area(canvas.levels[-1].latents(canvas.grid))
+            )
+            return cls(fidelity=Fidelity(), compression=canvas.frames * 3 * canvas.width * canvas.height / latents)
+        if request.clip is None:
+            return cls()
+        joins = [*work.film.joins, *([work.film.frames] if work.film.endless else [])]
+        return cls(seams=Seams(request.fps, joins), endless=work.film.endless)
+
+    def values(self) -> dict[str, Any]:
+        """The JSON's metrics."""
+        if self.fidelity is not None:
+            fidelity = self.fidelity
+            return {"psnr": fidelity.psnr, "ssim": fidelity.ssim, "compression": self.compression}
+        if self.seams is not None:
+            return {"seams": self.seams.loop_values() if self.endless else self.seams.values()}
+        return {}
+
+
+def _area(sides: tuple[int, int]) -> int:
+    return sides[0] * sides[1]
+
+
+@contextmanager
+def open_film_writer(work: Work, path: Path, *, metadata: str | None, force: bool) -> "Iterator[Writer]":
+    """A writer for a film: one that keeps the clip's own planes where there is a clip, else one of RGB frames."""
+    request, film = work.request, work.film
+    size = {"width": request.width, "height": request.height}
+    shared = {"fps": request.fps, "frames": film.frames, "metadata": metadata, "force": force, "make_folder": True}
+    if request.clip is None:
+        with open_writer(path, **size, **shared) as plain:
+            yield plain
+        return
+    from sora_cli.media.editing import open_clip_writer
+
+    like, sounds = probed(request.clip), sounds_of(work)
+    with open_clip_writer(path, like=like, sounds=sounds, endless=film.endless, **size, **shared) as writer:
+        yield writer
+
+
+def sounds_of(work: Work) -> "list[Sound]":
+    """The sound of the clips' own frames, where they lie in the output; what is made is silent."""
+    from sora_cli.media.editing import Sound
+
+    request, at = work.request, 0
+    sounds = []
+    own = [Own(0, 0, work.film.frames)] if request.command in ("reconstruct", "fill") else work.film.output
+    for piece in own:
+        if isinstance(piece, Own):
+            start, stop = piece.first / request.fps, (piece.first + piece.count) / request.fps
+            sounds.append(Sound(Path(request.sources[piece.source]), start, stop, Fraction(at) / request.fps))
+        at += piece.count
+    return sounds
+
+
+def write_film(
+    work: Work,
+    sources: Sequence[Source],
+    decoded: Sequence[Iterator[np.ndarray]],
+    writer: "Writer",
+    measures: Measures,
+    tell: Callable[[int], None],
+) -> None:
+    """Write all pieces of a film; `decoded` are the frames of each board's canvas. `tell` gets the frames done."""
+    done = 0
+    for piece in work.film.output:
+        for frame in _piece(work, sources, decoded, writer, measures, piece):
+            if measures.seams is not None:
+                measures.seams.add(frame)
+            done += 1
+            tell(done)
+
+
+def _piece(
+    work: Work,
+    sources: Sequence[Source],
+    decoded: Sequence[Iterator[np.ndarray]],
+    writer: "Writer",
+    measures: Measures,
+    piece: Own | Made,
+) -> Iterator[np.ndarray]:
+    """Write one piece, and give its frames as they are written, uint8 (H, W, 3)."""
+    if isinstance(piece, Own):
+        yield from _own(sources[piece.source], piece, writer)
+        return
+    board = work.film.boards[piece.board]
+    if measures.fidelity is not None:
+        frames: Iterator[np.ndarray] = decoded[piece.board]
+        truth = sources[0].frames(0, board.frames)
+        for original, frame in zip(truth, frames, strict=True):
+            measures.fidelity.add(original, frame)
+            writer.write(frame)
+            yield frame
+        return
+    for frame in made_frames(board, sources, decoded[piece.board], work.request.fps):
+        writer.write(frame)
+        yield frame
+
+
+def _own(source: Source, piece: Own, writer: "Writer") -> Iterator[np.ndarray]:
+    """Write a source's own frames, as they are where they can be kept."""
+    if not isinstance(source, Footage) or isinstance(writer, FrameWriter) or source.resized:
+        for frame in source.frames(piece.first, piece.first + piece.count):
+            writer.write(frame)
+            yield frame
+        return
+    for own in source.clip.frames(piece.first, piece.first + piece.count):
+        writer.copy(own)
+        yield own.rgb

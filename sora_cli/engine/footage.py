@@ -1,0 +1,186 @@
+"""Sources of known frames: pictures and clips, brought to a job's size, streamed, and encoded onto its canvas."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import chain, repeat
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+
+from sora_cli.engine.boards import Board, Given, groups
+from sora_cli.engine.canvas import Canvas, Level
+from sora_cli.engine.job import LatentFile
+from sora_cli.engine.networks import Autoencoder
+from sora_cli.model.vae.cogvideox import CogVideoXVAE
+from sora_cli.model.vae.patch import PatchVAE
+from sora_cli.request import Request
+
+if TYPE_CHECKING:
+    from sora_cli.media.clip import Clip
+
+WARM_GROUPS = 2  # latent frames that a causal encoder is shown, and that are dropped, before a clip in mid-stream
+
+
+class Source(Protocol):
+    """Something that gives frames."""
+
+    count: int
+
+    def frames(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        """Frames start .. stop - 1, uint8 (H, W, 3) RGB at the job's size."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Still:
+    """A picture at the job's size, uint8 (H, W, 3) RGB."""
+
+    pixels: np.ndarray
+    count: int = 1
+
+    def frames(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        """The picture, where it is asked for."""
+        return repeat(self.pixels, min(stop, 1) - start)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Footage:
+    """A clip, covered and centre-cropped to (width, height) where it has another size."""
+
+    clip: "Clip"
+    width: int
+    height: int
+
+    @property
+    def count(self) -> int:
+        """How many frames the clip has."""
+        return self.clip.probe.frames
+
+    @property
+    def resized(self) -> bool:
+        """Whether the clip has another size than the job."""
+        return (self.clip.probe.width, self.clip.probe.height) != (self.width, self.height)
+
+    def frames(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        """Frames of the clip as the job sees them."""
+        return (covered(frame.rgb, self.width, self.height) for frame in self.clip.frames(start, stop))
+
+
+def open_sources(request: Request, opened: ExitStack) -> list[Source]:
+    """The sources of a request in the order of `Request.sources`; `opened` closes them.
+
+    Raises SoraError missing_input and bad_input.
+    """
+    from sora_cli.media.clip import open_source
+    from sora_cli.media.picture import read_picture
+
+    width, height = request.width, request.height
+    pictures = [path for path in (request.image, request.last) if path is not None]
+    clips = [path for path in (request.clip, request.other) if path is not None]
+    stills = (np.array(read_picture(Path(path), width, height)) for path in pictures)
+    footage = (opened.enter_context(open_source(path)) for path in clips)
+    return [
+        *(Still(covered(pixels, width, height)) for pixels in stills),
+        *(Footage(clip, width, height) for clip in footage),
+    ]
+
+
+def covered(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+    """A frame resized (Lanczos) to cover width x height and cropped to its middle."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    from sora_cli.media.picture import middle
+
+    picture = Image.fromarray(pixels)
+    box = middle(picture.size, width, height)
+    return np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS, box))
+
+
+def given_frames(source: Source, given: Given) -> Iterator[np.ndarray]:
+    """The frames of a stretch, as many as it counts: the source's last one again and again where it ends."""
+    last: np.ndarray | None = None
+    made = 0
+    for last in source.frames(given.first, min(given.first + given.count, source.count)):
+        made += 1
+        yield last
+    assert last is not None
+    yield from repeat(last, given.count - made)
+
+
+def place(
+    vae: Autoencoder, board: Board, sources: list[Source], canvas: Canvas, level: Level, latents: LatentFile
+) -> None:
+    """Encode everything that the board gives into `latents`, at the size of one level of the canvas."""
+    known = board.known(canvas.grid)
+    latent_groups = groups(len(known), canvas.grid.time)
+    for given in board.given:
+        held = range(given.at, given.at + given.count)
+        whole = [k for k, group in enumerate(latent_groups) if set(group) <= set(held)]
+        if not whole:
+            continue
+        first = latent_groups[whole[0]].start
+        frames = given_frames(sources[given.source], given)
+        for _ in range(first - given.at):
+            next(frames)
+        sized = (fitted(frame, canvas, level) for frame in frames)
+        for index, latent in zip(whole, encoded(vae, sized, len(whole), opening=first == 0), strict=False):
+            latents.write(index, latent[:, :, None])
+
+
+def fitted(pixels: np.ndarray, canvas: Canvas, level: Level) -> Tensor:
+    """A frame of the canvas's size as (1, 3, H, W) in [-1, 1] at a level, its border repeated out to the grid."""
+    top, left = canvas.margins
+    last = canvas.levels[-1]
+    frame = rearrange(torch.from_numpy(np.array(pixels)), "H W c -> 1 c H W").float() / 127.5 - 1
+    right, bottom = last.width - canvas.width - left, last.height - canvas.height - top
+    frame = F.pad(frame, (left, right, top, bottom), mode="replicate")
+    if level == last:
+        return frame
+    return F.interpolate(frame, (level.height, level.width), mode="bicubic", antialias=True).clamp(-1, 1)
+
+
+@torch.no_grad()
+def encoded(vae: Autoencoder, frames: Iterator[Tensor], count: int, *, opening: bool) -> Iterator[Tensor]:
+    """`count` latent frames (1, c, h, w), as the denoiser sees them, of frames (1, 3, H, W) in [-1, 1].
+
+    `opening` frames begin a video: one makes the first latent frame. Others lie in mid-stream, where a causal encoder
+    has a past: it is warmed up with their first frame.
+    """
+    if isinstance(vae, PatchVAE):
+        yield from _in_groups(vae, frames, count, opening=opening)
+        return
+    parameter = next(vae.parameters())
+    stream, dropped = frames, 0
+    if not opening:
+        first = next(frames)
+        dropped = 1 + WARM_GROUPS
+        stream = chain(repeat(first, 1 + vae_time(vae) * WARM_GROUPS), [first], frames)
+    cast = (frame.to(parameter) for frame in stream)
+    total = 1 + vae_time(vae) * (count + dropped - 1)
+    pairs = vae.encode(cast, total) if isinstance(vae, CogVideoXVAE) else vae.encode(_first(cast, total))
+    for index, (mean, _) in enumerate(pairs):
+        if index >= dropped:
+            yield vae.normalise(mean).float()
+
+
+def vae_time(vae: Autoencoder) -> int:
+    """Frames in a latent frame."""
+    return getattr(vae, "time", 4)
+
+
+def _first(frames: Iterator[Tensor], count: int) -> Iterator[Tensor]:
+    return (frame for frame, _ in zip(frames, range(count), strict=False))
+
+
+def _in_groups(vae: PatchVAE, frames: Iterator[Tensor], count: int, *, opening: bool) -> Iterator[Tensor]:
+    device = vae.mean.device
+    for index in range(count):
+        alone = opening and index == 0
+        group = [next(frames)] * 4 if alone else [next(frames) for _ in range(4)]
+        yield vae.encode_group(torch.stack(group, 2).to(device))[:, :, 0].float()

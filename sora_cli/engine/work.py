@@ -1,0 +1,147 @@
+"""A request with everything that follows from it before any tensor is made: film, canvases, memory plan."""
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from sora_cli.engine.boards import Film
+from sora_cli.engine.canvas import Canvas, lay_out
+from sora_cli.engine.films import film_of
+from sora_cli.engine.memory import MemoryPlan, footprint_of, plan_memory
+from sora_cli.engine.reel import spans
+from sora_cli.engine.vocabulary import count_tokens, unknown_words
+from sora_cli.errors import SoraError
+from sora_cli.media.probe import Probe, probe
+from sora_cli.request import Request
+from sora_weights.families import FAMILIES
+from sora_weights.registry import check_sums, find_model
+from sora_weights.spec import CogVideoXSpec, FlowSpec, Model, WanSpec
+
+LARGER_MODELS = "larger open models such as Wan 2.1 and CogVideoX know far more words"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A request, its model, what is to be drawn on which canvases (one for each board), and the memory plan."""
+
+    request: Request
+    model: Model
+    film: Film
+    canvases: tuple[Canvas, ...]
+    memory: MemoryPlan
+
+    @property
+    def flow(self) -> FlowSpec:
+        """How the model's family is sampled."""
+        return FAMILIES[self.model.family].flow
+
+    @property
+    def guidance(self) -> float:
+        """How far guidance goes; 1 is none, and published models know nothing below it."""
+        asked = self.request.guidance
+        return asked if self.model.scheduler is None else max(asked, 1.0)
+
+    def known(self, board: int) -> tuple[bool, ...]:
+        """Which latent frames of a board are given."""
+        return self.film.boards[board].known(self.model.grid)
+
+    def windows(self, board: int) -> int:
+        """Windows in time at every level of a board."""
+        return len(spans(self.canvases[board].latent_frames, self.flow.window, self.flow.context, self.known(board)))
+
+
+def prepare(request: Request) -> Work:
+    """Lay out the canvases and plan the memory.
+
+    Raises SoraError (memory_too_small, bad_usage, those of the sources) and WeightsError("bad_weights") for files that
+    are not what was recorded.
+    """
+    model = find_model(request.model)
+    check_sums(model)
+    _check_pictures(request, model)
+    flow = FAMILIES[model.family].flow
+    film = film_of(request, [probed(path).frames for path in request.sources], model.grid, model.knows)
+    canvases = tuple(
+        lay_out(request.width, request.height, board.frames, model.grid, flow.native_area) for board in film.boards
+    )
+    footprint = footprint_of(model)
+    plans = [plan_memory(canvas, flow, footprint, request.memory) for canvas in canvases]
+    return Work(request, model, film, canvases, max(plans, key=lambda plan: plan.peak))
+
+
+def probed(path: str) -> Probe:
+    """What a source holds, read once for as long as the file stays the same. Raises what `probe` raises."""
+    try:
+        facts = os.stat(path)
+    except (OSError, ValueError):
+        return probe(path)  # which says what is wrong, or reads a numbered sequence
+    return _probed(path, facts.st_size, facts.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _probed(path: str, _size: int, _time: int) -> Probe:
+    return probe(path)
+
+
+def _check_pictures(request: Request, model: Model) -> None:
+    """Raise SoraError("bad_usage") for pictures that the model can't be shown."""
+    if request.image is None or model.knows != "channels":
+        return
+    if request.last is not None and not takes_last(model):
+        raise SoraError("bad_usage", f"--last with {model.name}", "this model takes one picture, the first")
+    learned = isinstance(model.specs.dit, CogVideoXSpec) and model.specs.dit.learned
+    if learned and (request.width, request.height) != (model.defaults.width, model.defaults.height):
+        sizes = f"{model.defaults.width}x{model.defaults.height}"
+        raise SoraError("bad_usage", f"--size {request.width}x{request.height}", f"this model draws {sizes} alone")
+
+
+def takes_last(model: Model) -> bool:
+    """Whether the model was trained on a first and a last picture."""
+    return isinstance(model.specs.dit, WanSpec) and model.specs.dit.image_tokens is not None
+
+
+def notes_of(work: Work) -> tuple[str, ...]:
+    """What the user must know of a prompt: words that the model was never taught, and what does not fit; and of clips
+    how a model that was not made for them is told of them.
+    """
+    model, request = work.model, work.request
+    notes = []
+    if request.prompt and (unknown := ", ".join(unknown_words(request.prompt, model.vocabulary))):
+        notes.append(f"{model.name} was never taught: {unknown}; this is its best guess, {LARGER_MODELS}")
+    for name, text in (("prompt", request.prompt), ("--negative", request.negative)):
+        tokens, most = count_tokens(model, text), model.specs.text.tokens
+        if tokens > most:
+            notes.append(f"{name}: {model.name} reads {most} tokens; the last {tokens - most} of {tokens} are cut")
+    if request.sources and model.knows == "pin" and request.command != "reconstruct":
+        notes.append(f"{model.name} was not trained to know frames: they are pinned at every step")
+    return tuple(notes)
+
+
+def plan(request: Request) -> dict[str, Any]:
+    """What `--dry-run` tells: levels, latents, windows, steps, bytes of memory and disk. Nothing is sampled."""
+    work = prepare(request)
+    return {
+        "model": work.model.name,
+        "frames": work.film.frames,
+        "levels": [level for board in range(len(work.canvases)) for level in _levels(work, board)],
+        "memory": {
+            "peak_bytes": work.memory.peak,
+            "disk_bytes": work.memory.disk,
+            "tile": work.memory.tile_side * work.model.grid.space,
+        },
+    }
+
+
+def _levels(work: Work, board: int) -> list[dict[str, Any]]:
+    canvas, windows = work.canvases[board], work.windows(board)
+    return [
+        {
+            "width": level.width,
+            "height": level.height,
+            "latents": [canvas.latent_frames, *level.latents(canvas.grid)],
+            "windows": windows,
+            "steps": (work.request.steps if index == 0 else work.flow.refine_steps) * windows,
+        }
+        for index, level in enumerate(canvas.levels)
+    ]
