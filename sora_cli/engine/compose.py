@@ -5,28 +5,29 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 
-from sora_cli.engine.boards import Board
+from sora_cli.engine.boards import Board, Given
 from sora_cli.engine.footage import Source, given_frames
+from sora_cli.engine.measures import difference
 
 FADE_SECONDS = Fraction(1, 2)
 
 
 @dataclass(frozen=True, slots=True)
 class Joint:
-    """What the autoencoder loses of the given frame beside a piece: source minus decoded, (H, W, 3) int16."""
+    """How far what is made is off beside a join: (H, W, 3) int16 or float32, to be taken back over `frames` frames."""
 
-    lost: np.ndarray
-    frames: int  # over how many frames it fades out
+    off: np.ndarray
+    frames: int
 
     def added(self, away: int) -> np.ndarray | float:
         """What to add `away` frames from the join, the nearest being 0."""
         if away >= self.frames:
             return 0.0
-        return self.lost * math.cos(math.pi / 2 * away / self.frames) ** 2
+        return self.off * math.cos(math.pi / 2 * away / self.frames) ** 2
 
 
 def made_frames(
@@ -34,52 +35,57 @@ def made_frames(
 ) -> Iterator[np.ndarray]:
     """The frames that a board is for, uint8 (H, W, 3), in order.
 
-    `decoded` are all frames of its canvas. What the autoencoder loses of the given frames on either side is carried
-    in and fades out over half a second, so that a join doesn't show its blur as a jump.
+    `decoded` are all frames of its canvas. Beside given frames, what is made would begin with a jump: the autoencoder
+    blurs, and the network goes its own way. So its nearest frame is brought as near to the given one as the given
+    frames are to each other, and the difference is taken back over half a second.
     """
-    stream = _Beside(board, sources, decoded)
+    stream = iter(decoded)
     fade = max(1, round(FADE_SECONDS * fps))
-    before = _joint([lost for _, lost in islice(stream, board.first)][-1:], fade)
+    before, behind = (_neighbours(board, sources, side, fade) for side in (-1, 1))
+    frames = islice(stream, board.first, board.first + board.count)
     waiting: deque[np.ndarray] = deque()
+    left: Joint | None = None
     done = 0
-    for frame, _ in islice(stream, board.count):
+    for frame in frames:
+        left = _joint(before, frame, fade) if done == 0 and not waiting else left
         waiting.append(frame)
         if len(waiting) > fade:
-            yield _mended(waiting.popleft(), done, board.count, before, None)
+            yield _mended(waiting.popleft(), done, board.count, left, None)
             done += 1
-    behind = _joint([lost for _, lost in islice(stream, 1)], fade)
+    right = _joint(behind, waiting[-1], fade) if waiting else None
     for frame in waiting:
-        yield _mended(frame, done, board.count, before, behind)
+        yield _mended(frame, done, board.count, left, right)
         done += 1
 
 
-class _Beside:
-    """The frames of a canvas as decoded, each with what is lost of the frame given there, or None."""
-
-    def __init__(self, board: Board, sources: Sequence[Source], decoded: Iterable[np.ndarray]) -> None:
-        self._decoded = enumerate(decoded)
-        self._given = {given.at: given for given in board.given}
-        self._sources = sources
-        self._truth: Iterator[np.ndarray] = iter(())
-
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        return self
-
-    def __next__(self) -> tuple[np.ndarray, np.ndarray | None]:
-        index, frame = next(self._decoded)
-        if index in self._given:
-            given = self._given[index]
-            self._truth = given_frames(self._sources[given.source], given)
-        truth = next(self._truth, None)
-        return frame, None if truth is None else truth.astype(np.int16) - frame
+def _neighbours(board: Board, sources: Sequence[Source], side: int, reach: int) -> list[np.ndarray]:
+    """The given frames next to what a board is for, the nearest first: those before it (side -1) or behind it (1)."""
+    edge = board.first - 1 if side < 0 else board.first + board.count
+    for given in board.given:
+        if given.at <= edge < given.at + given.count:
+            nearest = edge - given.at
+            low, high = (max(0, nearest - reach), nearest + 1) if side < 0 else (nearest, nearest + reach + 1)
+            part = Given(given.source, given.first + low, min(high, given.count) - low, given.at)
+            frames = list(given_frames(sources[given.source], part))
+            return frames[::side]
+    return []
 
 
-def _joint(lost: Sequence[np.ndarray | None], fade: int) -> Joint | None:
-    return None if not lost or lost[0] is None else Joint(lost[0], fade)
+def _joint(given: Sequence[np.ndarray], made: np.ndarray, fade: int) -> Joint | None:
+    """What brings the made frame beside a join as near to the given frame as those are to each other."""
+    if not given:
+        return None
+    jump = difference(given[0], made)
+    steps = [difference(one, other) for one, other in pairwise(given)]
+    usual = float(np.median(steps)) if steps else jump
+    if jump <= usual:
+        return None
+    off = (given[0].astype(np.float32) - made) * (1 - usual / jump)
+    return Joint(off, fade)
 
 
 def _mended(frame: np.ndarray, index: int, count: int, before: Joint | None, behind: Joint | None) -> np.ndarray:
-    """Frame number `index` of a board's `count` with what is lost on either side added."""
+    """Frame number `index` of a board's `count` with what is off on either side taken back."""
     if before is None and behind is None:
         return frame
     mended = frame.astype(np.float32)

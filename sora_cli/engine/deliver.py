@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,12 +14,9 @@ from sora_cli.engine.compose import made_frames
 from sora_cli.engine.footage import Footage, Source
 from sora_cli.engine.measures import Fidelity, Seams
 from sora_cli.engine.work import Work, probed
+from sora_cli.media.editing import ClipWriter, open_clip_writer
+from sora_cli.media.sound import Sound
 from sora_cli.media.writer import FrameWriter, open_writer
-
-if TYPE_CHECKING:
-    from sora_cli.media.editing import ClipWriter, Sound
-
-    Writer = FrameWriter | ClipWriter
 
 
 @dataclass(slots=True)
@@ -61,26 +58,40 @@ def _area(sides: tuple[int, int]) -> int:
 
 
 @contextmanager
-def open_film_writer(work: Work, path: Path, *, metadata: str | None, force: bool) -> "Iterator[Writer]":
+def open_film_writer(work: Work, path: Path, *, metadata: str | None, force: bool) -> Iterator[FrameWriter]:
     """A writer for a film: one that keeps the clip's own planes where there is a clip, else one of RGB frames."""
-    request, film = work.request, work.film
-    size = {"width": request.width, "height": request.height}
-    shared = {"fps": request.fps, "frames": film.frames, "metadata": metadata, "force": force, "make_folder": True}
+    request, frames = work.request, work.film.frames
+    width, height, fps = request.width, request.height, request.fps
     if request.clip is None:
-        with open_writer(path, **size, **shared) as plain:
+        with open_writer(
+            path,
+            width=width,
+            height=height,
+            fps=fps,
+            frames=frames,
+            metadata=metadata,
+            force=force,
+            make_folder=True,
+        ) as plain:
             yield plain
         return
-    from sora_cli.media.editing import open_clip_writer
-
-    like, sounds = probed(request.clip), sounds_of(work)
-    with open_clip_writer(path, like=like, sounds=sounds, endless=film.endless, **size, **shared) as writer:
+    with open_clip_writer(
+        path,
+        like=probed(request.clip),
+        width=width,
+        height=height,
+        fps=fps,
+        frames=frames,
+        sounds=sounds_of(work),
+        metadata=metadata,
+        force=force,
+        make_folder=True,
+    ) as writer:
         yield writer
 
 
-def sounds_of(work: Work) -> "list[Sound]":
+def sounds_of(work: Work) -> list[Sound]:
     """The sound of the clips' own frames, where they lie in the output; what is made is silent."""
-    from sora_cli.media.editing import Sound
-
     request, at = work.request, 0
     sounds = []
     own = [Own(0, 0, work.film.frames)] if request.command in ("reconstruct", "fill") else work.film.output
@@ -96,7 +107,7 @@ def write_film(
     work: Work,
     sources: Sequence[Source],
     decoded: Sequence[Iterator[np.ndarray]],
-    writer: "Writer",
+    writer: FrameWriter,
     measures: Measures,
     tell: Callable[[int], None],
 ) -> None:
@@ -114,7 +125,7 @@ def _piece(
     work: Work,
     sources: Sequence[Source],
     decoded: Sequence[Iterator[np.ndarray]],
-    writer: "Writer",
+    writer: FrameWriter,
     measures: Measures,
     piece: Own | Made,
 ) -> Iterator[np.ndarray]:
@@ -136,9 +147,9 @@ def _piece(
         yield frame
 
 
-def _own(source: Source, piece: Own, writer: "Writer") -> Iterator[np.ndarray]:
+def _own(source: Source, piece: Own, writer: FrameWriter) -> Iterator[np.ndarray]:
     """Write a source's own frames, as they are where they can be kept."""
-    if not isinstance(source, Footage) or isinstance(writer, FrameWriter) or source.resized:
+    if not isinstance(source, Footage) or not isinstance(writer, ClipWriter) or source.resized:
         for frame in source.frames(piece.first, piece.first + piece.count):
             writer.write(frame)
             yield frame

@@ -31,7 +31,9 @@ WARM_GROUPS = 2  # latent frames that a causal encoder is shown, and that are dr
 class Source(Protocol):
     """Something that gives frames."""
 
-    count: int
+    @property
+    def count(self) -> int:
+        """How many it has."""
 
     def frames(self, start: int, stop: int) -> Iterator[np.ndarray]:
         """Frames start .. stop - 1, uint8 (H, W, 3) RGB at the job's size."""

@@ -184,11 +184,26 @@ def _denoise_span(
     """
     device = sampler.backbone.device
     channels, rows, columns = latents.shape
-    noise = _noise(sampler, span, (channels, rows, columns), common).to(device)
-    x = noise if start is None else noised(start.read(span.start, span.stop).to(device), noise, stage.rows[0])
-    denoiser = _denoiser(sampler, stage, _known(sampler, latents, span), span)
+    noise, known = _noise(sampler, span, (channels, rows, columns), common).to(device), _known(sampler, latents, span)
+    steps, clean = stage.rows, None if start is None else start.read(span.start, span.stop).to(device)
+    if clean is None and known is not None and sampler.flow.known_start < 1:
+        steps, clean = tuple(row for row in steps if row.sigma <= sampler.flow.known_start), carried(known)
+    x = noise if clean is None else noised(clean, noise, steps[0])
     solver = SOLVERS[stage.solver]
-    return sample(denoiser, rows_for(solver, stage.rows), x, solver, _draws(sampler, x), on_step)
+    denoiser = _denoiser(sampler, stage, known, span)
+    return sample(denoiser, rows_for(solver, steps), x, solver, _draws(sampler, x), on_step)
+
+
+def carried(known: Known) -> Tensor:
+    """Latents (b, c, t, h, w) that go on as what is known around them is: a cross-fade from one side to the other."""
+    there = known.mask.amax(dim=(0, 1, 3, 4)) > 0
+    frames = torch.arange(len(there), device=there.device)
+    at = frames[there]
+    before = at[(torch.searchsorted(at, frames, right=True) - 1).clamp(min=0)]
+    behind = at[torch.searchsorted(at, frames).clamp(max=len(at) - 1)]
+    share = ((frames - before) / (behind - before).clamp(min=1)).clamp(0, 1)
+    share = rearrange(share, "t -> 1 1 t 1 1")
+    return torch.lerp(known.latents[:, :, before], known.latents[:, :, behind], share)
 
 
 def _noise(sampler: Sampler, span: Span, shape: tuple[int, int, int], common: Tensor | None) -> Tensor:

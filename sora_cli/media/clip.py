@@ -3,7 +3,8 @@
 What is refused: a file shorter than its container says, and the first frame that can't be decoded without a fault
 (by its number). What is tolerated: damaged sound (silence there), bytes after the end, a missing or wrong index,
 frames before the first key frame (they were never shown, and aren't counted), and a file whose container doesn't
-tell its length (MPEG-TS, Ogg, raw streams): it ends where its last whole frame does.
+tell its length (MPEG-TS, Ogg, raw streams): it ends where its last whole frame does. Damage that
+a decoder hides without a word, as those of FFV1 and MPEG-2 do, can't be told from a picture.
 """
 
 from collections.abc import Generator, Iterator
@@ -238,7 +239,7 @@ def _upright(image: "Image") -> "tuple[np.ndarray, VideoFrame]":
     picture = ImageOps.exif_transpose(image)
     if picture.mode in _DEEP_GREY:
         deep = np.asarray(picture).astype(np.uint16)
-        shown = np.repeat((deep >> 8).astype(np.uint8)[..., None], 3, axis=-1)
+        shown = np.repeat(np.rint(deep / 257).astype(np.uint8)[..., None], 3, axis=-1)
         return shown, VideoFrame.from_ndarray(deep, format="gray16le")
     if picture.mode in ("1", "L"):
         return np.asarray(picture.convert("RGB")), VideoFrame.from_ndarray(np.asarray(picture.convert("L")), "gray")

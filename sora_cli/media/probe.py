@@ -241,7 +241,7 @@ def video_stream(container: "InputContainer", path: str | Path) -> "VideoStream"
 
 
 def decoder_of(stream: "VideoStream") -> "VideoCodecContext":
-    """What decodes a stream, set to tell damage from data where the codec can.
+    """What decodes a stream: FFmpeg's choice, but for alpha.
 
     The alpha of VP8 and VP9 lies in a second layer, which only libvpx reads.
     """
@@ -249,8 +249,6 @@ def decoder_of(stream: "VideoStream") -> "VideoCodecContext":
 
     if _has_alpha_layer(stream) and stream.codec.canonical_name in _LIBVPX:
         return cast("VideoCodecContext", CodecContext.create(_LIBVPX[stream.codec.canonical_name], "r"))
-    if stream.codec.canonical_name == "ffv1":
-        stream.codec_context.options = {"err_detect": "crccheck+explode"}
     return stream.codec_context
 
 

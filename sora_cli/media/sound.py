@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 import av
 import numpy as np
@@ -23,7 +23,7 @@ _JUMP = Fraction(1, 20)  # seconds between a stamp and the samples so far that a
 _EARLIER = Fraction(1, 2)  # seconds before a piece at which decoding begins, so that codecs have warmed up
 _SURROUND = 6  # channels of 5.1
 # What each count of channels is where a file doesn't say, and as the lossy codecs know it.
-_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1"}
 _SHORT = frozenset({"u8", "u8p", "s16", "s16p"})  # sample formats that 16 bits hold
 _AAC_RATES = frozenset({8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000})
 _USUAL_RATE = 48000
@@ -75,8 +75,7 @@ class SoundRecipe:
     bit_rate: int | None
 
 
-Lossy = Literal["aac", "libopus"]
-_LOSSY: Mapping[str, Lossy] = MappingProxyType({"mp4": "aac", "mov": "aac", "webm": "libopus"})
+_LOSSY: Mapping[str, str] = MappingProxyType({"mp4": "aac", "mov": "aac", "webm": "libopus"})
 _BITS_OF_A_CHANNEL = 96_000
 
 
@@ -95,18 +94,17 @@ def shape_of(sounds: Sequence[Sound]) -> tuple[Shape | None, list[str]]:
 
 
 def recipe_for(form: str, shape: Shape) -> tuple[SoundRecipe, list[str]]:
-    """How sound of that shape is kept in format `form`: without loss in mkv, else at up to 5.1 channels."""
+    """How sound of that shape is kept in format `form`: without loss in mkv; at up to 5.1 channels."""
+    kept = min(shape.channels, _SURROUND)
+    notes = [f"{shape.channels} channels of sound are mixed to 5.1"] if kept < shape.channels else []
     if form == "mkv":
-        if shape.sample_format in _SHORT:
-            return SoundRecipe("flac", shape.rate, shape.layout, "s16", None), []
-        return SoundRecipe("pcm_f32le", shape.rate, shape.layout, "flt", None), []
-    codec, channels = _LOSSY[form], shape.channels
-    kept = min(channels, _SURROUND)
-    notes = [f"{channels} channels of sound are mixed to 5.1 in .{form}"] if kept < channels else []
-    layout = "4.0" if (codec, kept) == ("aac", 4) else _LAYOUTS[kept]
-    rate = shape.rate if codec == "aac" and shape.rate in _AAC_RATES else _USUAL_RATE
-    sample_format = "fltp" if codec == "aac" else "flt"
-    return SoundRecipe(codec, rate, layout, sample_format, _BITS_OF_A_CHANNEL * kept), notes
+        layout = shape.layout if kept == shape.channels else _LAYOUTS[kept]
+        codec, sample_format = ("flac", "s16") if shape.sample_format in _SHORT else ("pcm_f32le", "flt")
+        return SoundRecipe(codec, shape.rate, layout, sample_format, None), notes
+    lossy = _LOSSY[form]
+    layout = "4.0" if (lossy, kept) == ("aac", 4) else _LAYOUTS[kept]
+    rate = shape.rate if lossy == "aac" and shape.rate in _AAC_RATES else _USUAL_RATE
+    return SoundRecipe(lossy, rate, layout, "fltp" if lossy == "aac" else "flt", _BITS_OF_A_CHANNEL * kept), notes
 
 
 class Mixer:
@@ -290,7 +288,7 @@ def _shape(path: str) -> tuple[Shape, int] | None:
                 return None
             layout = stream.layout.name
             if "channels" in layout:
-                layout = _LAYOUTS.get(stream.channels, "stereo")
+                layout = _LAYOUTS.get(stream.channels, "7.1")
             return Shape(stream.rate, layout, stream.codec_context.format.name), len(container.streams.audio)
 
 

@@ -39,7 +39,7 @@ class Recipe:
 # which writes 15; VP9's realtime 45, its good quality 13.
 _X264 = {"preset": "veryfast", "crf": "17"}
 _VP9 = {"deadline": "realtime", "cpu-used": "6", "row-mt": "1", "tile-columns": "2", "crf": "20", "b": "0"}
-_FFV1 = {"level": "3", "slices": "4", "slicecrc": "1"}
+_FFV1 = {"level": "3", "slicecrc": "1"}
 
 RECIPES: Mapping[str, Recipe] = {
     "mp4": Recipe("mp4", "libx264", "yuv420p", _X264, {"movflags": "+faststart"}),

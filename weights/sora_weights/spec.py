@@ -218,8 +218,9 @@ class FlowSpec:
     count latents (rows, columns) of the windows in space. `shared_noise` is the share of the noise's variance that all
     frames have in common (Ge et al. 2023, Preserve Your Own Correlation, arXiv:2305.10474, mixed noise).
     `noise_layout` is the order of axes in which the family's reference draws noise, in the network's own precision
-    where `narrow_noise`. Beside known frames guidance is at most `known_guidance`: they say more than words. `solver` and `shift` count where a
-    model brings no scheduler_config.json.
+    where `narrow_noise`. Beside known frames guidance is at most `known_guidance`: they say more than words;
+    and what is drawn starts from them, at noise level `known_start`, where that is below 1. `solver` and `shift` count
+    where a model brings no scheduler_config.json.
     """
 
     solver: str = "euler"
@@ -235,6 +236,7 @@ class FlowSpec:
     noise_layout: str = "b c t h w"
     narrow_noise: bool = False
     known_guidance: float = math.inf
+    known_start: float = 1.0
 
 
 DenoiserSpec = DiTSpec | WanSpec | CogVideoXSpec

@@ -106,5 +106,6 @@ FAMILY = Family(
         refine_steps=4,
         shared_noise=0.5,
         known_guidance=1.5,
+        known_start=0.85,
     ),
 )
