@@ -108,7 +108,8 @@ def given_frames(source: Source, given: Given) -> Iterator[np.ndarray]:
     """The frames of a stretch, as many as it counts: the source's last one again and again where it ends."""
     last: np.ndarray | None = None
     made = 0
-    for last in source.frames(given.first, min(given.first + given.count, source.count)):
+    first = min(given.first, source.count - 1)
+    for last in source.frames(first, max(first + 1, min(given.first + given.count, source.count))):
         made += 1
         yield last
     assert last is not None

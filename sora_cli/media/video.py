@@ -13,6 +13,7 @@ from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from sora_cli.media.colour import BT709, FULL, LIMITED, RGB, SRGB_TRANSFER, Tags, exact_scaling
+from sora_cli.media.matroska import set_pixel_aspect
 from sora_cli.media.probe import FieldOrder
 from sora_cli.media.sound import Sound, SoundEncoder, SoundRecipe
 
@@ -104,6 +105,7 @@ class VideoEncoder:
         sound: tuple[SoundRecipe, Sequence[Sound]] | None = None,
     ) -> None:
         self.look = look
+        self._path, self._size, self._muxer = path, size, recipe.muxer
         self._tick = tick or 1 / fps
         self._length = 1 / fps
         self._end = Fraction(0)
@@ -137,6 +139,8 @@ class VideoEncoder:
         if self._sound is not None:
             self._sound.finish(self._end)
         self._container.close()
+        if self.look.pixel_aspect != 1 and self._muxer in ("matroska", "webm"):
+            set_pixel_aspect(self._path, *self._size, self.look.pixel_aspect)
 
     def abort(self) -> None:
         """Lets go of the file, whatever state it is in. Raises OSError where the disk is what failed."""

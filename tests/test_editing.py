@@ -1,0 +1,155 @@
+"""Commands on clips, end to end with diorama: exact counts, the user's own frames untouched, joins measured."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from sora_cli.media.writer import open_writer
+
+SIZE = (64, 48)
+FAST = ("--steps", 2, "--seed", 1)
+
+
+def pan(path: Path, frames: int = 30, phase: int = 0) -> np.ndarray:
+    """A clip of a smooth pattern that moves one pixel a frame, losslessly; its frames."""
+    width, height = SIZE
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    made = [
+        np.stack([128 + 90 * np.sin((x + k + phase) / 7 + c) * np.cos(y / 9) for c in range(3)], -1).astype(np.uint8)
+        for k in range(frames)
+    ]
+    with open_writer(
+        path, width=width, height=height, fps=Fraction(24), frames=frames, metadata=None, force=True
+    ) as writer:
+        for frame in made:
+            writer.write(frame)
+    return np.stack(made)
+
+
+def read(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+@pytest.mark.parametrize(("side", "own", "total"), [("--forward", 0, 42), ("--backward", 12, 42), ("--both", 12, 54)])
+def test_extend_adds_exactly_the_new_frames_and_keeps_the_clip(
+    sora: Callable[..., Any], folder: Path, side: str, own: int, total: int
+):
+    clip = pan(folder / "clip.mkv")
+    run = sora("extend", "clip.mkv", side, "--seconds", 0.5, *FAST, "-o", "out.mkv", "--json")
+    assert run.code == 0, run.err
+    made = read(folder / "out.mkv")
+    assert len(made) == total
+    assert (made[own : own + 30] == clip).all()
+    assert len(run.json["metrics"]["seams"]) == (2 if side == "--both" else 1)
+    assert max(run.json["metrics"]["seams"]) < 2
+
+
+def test_loop_leads_from_the_end_to_the_beginning(sora: Callable[..., Any], folder: Path):
+    clip = pan(folder / "clip.mkv")
+    run = sora("loop", "clip.mkv", "--frames", 10, *FAST, "-o", "out.mkv", "--json")
+    assert run.code == 0, run.err
+    made = read(folder / "out.mkv")
+    assert len(made) == 40
+    assert (made[:30] == clip).all()
+    assert len(run.json["metrics"]["seams"]) == 2
+    steps = [np.abs(a.astype(int) - b).mean() for a, b in zip(made, [*made[1:], made[0]], strict=True)]
+    assert max(steps[29], steps[39]) < 2 * np.median(steps)
+    assert min(steps) > 0
+
+
+def test_interpolate_joins_two_clips(sora: Callable[..., Any], folder: Path):
+    one, two = pan(folder / "a.mkv"), pan(folder / "b.mkv", 20, phase=40)
+    run = sora("interpolate", "a.mkv", "b.mkv", "--frames", 9, *FAST, "-o", "out.mkv", "--json")
+    assert run.code == 0, run.err
+    made = read(folder / "out.mkv")
+    assert len(made) == 59
+    assert (made[:30] == one).all()
+    assert (made[39:] == two).all()
+    assert len(run.json["metrics"]["seams"]) == 2
+
+
+@pytest.mark.parametrize("gap", [(10, 14), (0, 5), (25, 29), (7, 7), (0, 29)])
+def test_fill_draws_the_gap_alone(sora: Callable[..., Any], folder: Path, gap: tuple[int, int]):
+    clip = pan(folder / "clip.mkv")
+    run = sora("fill", "clip.mkv", "--frames", f"{gap[0]}-{gap[1]}", *FAST, "-o", "out.mkv")
+    assert run.code == 0, run.err
+    made = read(folder / "out.mkv")
+    same = [bool((a == b).all()) for a, b in zip(made, clip, strict=True)]
+    assert same == [not gap[0] <= index <= gap[1] for index in range(30)]
+
+
+def test_reconstruct_tells_what_an_independent_computation_finds(sora: Callable[..., Any], folder: Path):
+    clip = pan(folder / "clip.mkv")
+    run = sora("reconstruct", "clip.mkv", "-o", "out.mkv", "--json")
+    assert run.code == 0, run.err
+    made = read(folder / "out.mkv")
+    error = np.mean((made.astype(float) - clip) ** 2)
+    assert run.json["metrics"]["psnr"] == pytest.approx(10 * np.log10(255**2 / error), abs=1e-6)
+    assert 0 < run.json["metrics"]["ssim"] <= 1
+    latents = (1 + 29 // 4 + 1) * 32 * (SIZE[0] // 8) * (SIZE[1] // 8)
+    assert run.json["metrics"]["compression"] == pytest.approx(30 * 3 * SIZE[0] * SIZE[1] / latents)
+
+
+def test_a_picture_comes_to_life_as_its_own_first_and_last_frame(sora: Callable[..., Any], folder: Path):
+    first, last = (np.random.default_rng(k).integers(0, 255, (48, 64, 3), dtype=np.uint8) for k in range(2))
+    Image.fromarray(first).save(folder / "a.png")
+    Image.fromarray(last).save(folder / "b.png")
+    run = sora("img2vid", "a.png", "a cat", "--last", "b.png", "--frames", 12, *FAST, "-o", "out.mkv")
+    assert run.code == 0, run.err
+    made = read(folder / "out.mkv")
+    assert len(made) == 12
+    assert (made[0] == first).all()
+    assert (made[-1] == last).all()
+
+
+def test_a_clip_s_prompt_is_taken_from_its_metadata(sora: Callable[..., Any], folder: Path):
+    made = sora("generate", "a fish underwater", "--size", "64x48", "--frames", 9, *FAST, "-o", "fish.mkv")
+    assert made.code == 0
+    run = sora("extend", "fish.mkv", "--frames", 3, *FAST, "-o", "out.mkv", "--dry-run", "--json")
+    assert run.json["request"]["prompt"] == "a fish underwater"
+    run = sora("extend", "fish.mkv", "a dog", "--frames", 3, *FAST, "-o", "out.mkv", "--dry-run", "--json")
+    assert run.json["request"]["prompt"] == "a dog"
+
+
+def test_the_same_seed_gives_the_same_frames(sora: Callable[..., Any], folder: Path):
+    pan(folder / "clip.mkv")
+    for name in ("one.mkv", "two.mkv"):
+        assert sora("extend", "clip.mkv", "--frames", 5, *FAST, "-o", name).code == 0
+    assert (read(folder / "one.mkv") == read(folder / "two.mkv")).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("extend", "none.mkv"), "no such file"),
+        (("extend", "empty.mkv"), "empty"),
+        (("extend", "text.mkv"), "not a readable video"),
+        (("extend", "clip.mkv", "--forward", "--backward"), "exclude each other"),
+        (("fill", "clip.mkv"), "--frames"),
+        (("fill", "clip.mkv", "--frames", "5-40"), "0-29"),
+        (("fill", "clip.mkv", "--frames", "9-5"), "9-5"),
+        (("loop", "http://example.org/a.mp4"), "no such file"),
+        (("interpolate", "clip.mkv", "none.mkv"), "no such file"),
+        (("img2vid", "text.mkv"), "not a readable"),
+        (("extend", "clip.mkv", "-o", "out.png"), "holds one frame"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(
+    sora: Callable[..., Any], folder: Path, arguments: tuple[str, ...], told: str
+):
+    pan(folder / "clip.mkv")
+    (folder / "empty.mkv").touch()
+    (folder / "text.mkv").write_text("this is no video")
+    before = sorted(folder.iterdir())
+    run = sora(*arguments)
+    assert run.code == 2
+    assert told in run.err
+    assert len([line for line in run.err.splitlines() if line.strip()]) == 1
+    assert sorted(folder.iterdir()) == before
