@@ -9,6 +9,7 @@ import typer
 from sora_cli import __version__, guard
 from sora_cli.commands import (
     doctor,
+    edit,
     extend,
     fill,
     generate,
@@ -19,6 +20,7 @@ from sora_cli.commands import (
     loop,
     models,
     reconstruct,
+    upscale,
 )
 from sora_cli.console import print_line
 from sora_cli.options import HELP_FLAGS, ConfiguredCommand
@@ -39,6 +41,8 @@ app.command("extend", cls=ConfiguredCommand)(extend.extend)
 app.command("loop", cls=ConfiguredCommand)(loop.loop)
 app.command("interpolate", cls=ConfiguredCommand)(interpolate.interpolate)
 app.command("fill", cls=ConfiguredCommand)(fill.fill)
+app.command("edit", cls=ConfiguredCommand)(edit.edit)
+app.command("upscale", cls=ConfiguredCommand)(upscale.upscale)
 app.command("reconstruct", cls=ConfiguredCommand)(reconstruct.reconstruct)
 later.register(app, later.COMMANDS)
 app.command("info")(info.info)

@@ -28,6 +28,7 @@ from sora_cli.request import (
     parse_guidance,
     parse_memory,
     parse_seconds,
+    parse_strength,
     whole_number,
     words,
 )
@@ -48,6 +49,16 @@ PromptBOpt = Annotated[
     str | None,
     typer.Option("--prompt-b", metavar="TEXT", parser=words("--prompt-b"), help="What the second clip shows."),
 ]
+NeededPromptArg = Annotated[str, typer.Argument(parser=words("prompt"), metavar="PROMPT", help="What to draw.")]
+StrengthOpt = Annotated[
+    float | None,
+    typer.Option(
+        "--strength",
+        metavar="X",
+        parser=parse_strength,
+        help="How far to leave what is there: 0 not at all, 1 altogether. [default: edit 0.6, upscale 0.4]",
+    ),
+]
 ModeOpt = Annotated[
     str | None,
     typer.Option(
@@ -61,7 +72,7 @@ GapOpt = Annotated[
     str | None, typer.Option("--frames", metavar="A-B", help="The first and the last frame to draw anew, from 0.")
 ]
 MaskOpt = Annotated[
-    Path | None, typer.Option("--mask", metavar="IMAGE", help="White where to draw anew (not in this version).")
+    Path | None, typer.Option("--mask", metavar="IMAGE", help="A picture that is white where to draw anew.")
 ]
 
 ModelOpt = Annotated[

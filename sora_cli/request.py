@@ -28,6 +28,7 @@ MAX_SEED = 2**63 - 1
 MAX_TEXT = 10_000
 DEVICES = ("auto", "cpu", "cuda", "mps")
 SIDES = ("forward", "backward", "both")
+MODES = ("bridge", "blend")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 _NUMBER = re.compile(r"\d{1,12}(\.\d{1,9})?|\.\d{1,9}")
@@ -43,7 +44,9 @@ class Request:
     """What defines the picture and how it is computed; pixels, frames per second, bytes.
 
     `frames` are those that are drawn: all of a video from words, the new ones beside a clip (on each `side` of it).
-    `image` and `last` are pictures, `clip` and `other` clips; `gap` is the first and last frame to fill.
+    `image` and `last` are pictures, `clip` and `other` clips; `gap` is the first and last frame to fill, `strength` how
+    far drawing leaves what it starts from (0 not at all, 1 altogether), `mask` a picture that is white where to draw;
+    `mode` says how clips are joined, `prompt_b` what the second one shows.
     """
 
     command: str
@@ -67,6 +70,10 @@ class Request:
     other: str | None = None
     side: str | None = None
     gap: tuple[int, int] | None = None
+    strength: float | None = None
+    mask: str | None = None
+    mode: str | None = None
+    prompt_b: str | None = None
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -155,11 +162,7 @@ def resolve(command: str, wishes: Wishes, defaults: "Defaults") -> Request:
 
 def revise(base: Request, wishes: Wishes, defaults: "Defaults") -> Request:
     """`base` with what `wishes` name; another rate alone keeps the seconds."""
-    named = {
-        name: value
-        for name in _DIRECT
-        if (value := getattr(wishes, name)) is not None
-    }
+    named = {name: value for name in _DIRECT if (value := getattr(wishes, name)) is not None}
     fps = wishes.fps or base.fps
     width, height = (base.width, base.height) if wishes.size is None else parse_size(wishes.size, defaults)
     request = replace(base, **named, width=width, height=height, fps=fps, frames=_frames(base, wishes, fps))
@@ -265,6 +268,14 @@ def parse_guidance(text: str) -> float:
     if guidance > MAX_GUIDANCE:
         raise bad(f"--guidance {text}", f"it is 0 to {MAX_GUIDANCE}; try 3")
     return guidance
+
+
+def parse_strength(text: str) -> float:
+    """`0.6` -> how far to leave what is there, 0 to 1."""
+    strength = float(_number("--strength", text, "a number, as in 0.6"))
+    if strength > 1:
+        raise bad(f"--strength {text}", "it is 0 to 1; try 0.6")
+    return strength
 
 
 def parse_memory(text: str) -> int:
@@ -381,6 +392,18 @@ def _side(name: str, value: Any) -> str | None:
     return None if value is None else _choice(SIDES)(name, value)
 
 
+def _mode(name: str, value: Any) -> str | None:
+    return None if value is None else _choice(MODES)(name, value)
+
+
+def _strength(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not 0 <= value <= 1:
+        raise _unreadable(name, "is not a number from 0 to 1")
+    return float(value)
+
+
 def _gap(name: str, value: Any) -> tuple[int, int] | None:
     if value is None:
         return None
@@ -418,4 +441,8 @@ _FIELDS: Mapping[str, Callable[[str, Any], Any]] = {
     "other": _path,
     "side": _side,
     "gap": _gap,
+    "strength": _strength,
+    "mask": _path,
+    "mode": _mode,
+    "prompt_b": _path,
 }

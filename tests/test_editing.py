@@ -85,6 +85,54 @@ def test_fill_draws_the_gap_alone(sora: Callable[..., Any], folder: Path, gap: t
     assert same == [not gap[0] <= index <= gap[1] for index in range(30)]
 
 
+def test_a_mask_leaves_the_rest_of_the_picture_alone(sora: Callable[..., Any], folder: Path):
+    clip = pan(folder / "clip.mkv", 9)
+    inside = np.zeros((48, 64), np.uint8)
+    inside[11:20, 21:40] = 255
+    Image.fromarray(inside).save(folder / "mask.png")
+    for command in (("fill", "clip.mkv", "a cat"), ("edit", "clip.mkv", "a cat", "--strength", 0.5)):
+        run = sora(*command, "--mask", "mask.png", *FAST, "-o", "out.mkv", "--force")
+        assert run.code == 0, run.err
+        changed = (read(folder / "out.mkv") != clip).any(-1).any(0)
+        assert changed[12:20, 22:40].mean() > 0.9
+        changed[10:20, 20:40] = False
+        assert not changed.any()
+
+
+def test_edit_ranges_from_the_reconstruction_to_a_fresh_video(sora: Callable[..., Any], folder: Path):
+    clip = pan(folder / "clip.mkv", 9)
+    assert sora("reconstruct", "clip.mkv", "-o", "same.mkv").code == 0
+    errors = []
+    for strength in (0, 0.3, 1):
+        options = ("--strength", strength, *FAST, "-o", f"{strength}.mkv")
+        assert sora("edit", "clip.mkv", "a cat at sunset", *options).code == 0
+        errors.append(np.abs(read(folder / f"{strength}.mkv").astype(int) - clip).mean())
+    assert (read(folder / "0.mkv") == read(folder / "same.mkv")).all()
+    assert errors == sorted(errors)
+
+
+def test_upscale_gives_the_same_frames_larger(sora: Callable[..., Any], folder: Path):
+    clip = pan(folder / "clip.mkv", 9)
+    run = sora("upscale", "clip.mkv", "--size", "128x96", "--strength", 0.1, *FAST, "-o", "out.mkv")
+    assert run.code == 0, run.err
+    made = read(folder / "out.mkv")
+    assert made.shape == (9, 96, 128, 3)
+    smaller = made.reshape(9, 48, 2, 64, 2, 3).mean((2, 4))
+    assert np.abs(smaller - clip).mean() < 25
+
+
+def test_blend_lets_two_clips_overlap(sora: Callable[..., Any], folder: Path):
+    one, two = pan(folder / "a.mkv"), pan(folder / "b.mkv", 20, phase=40)
+    options = ("--mode", "blend", "--prompt-b", "a dog", "--frames", 8, *FAST, "-o", "out.mkv", "--json")
+    run = sora("interpolate", "a.mkv", "b.mkv", "a cat", *options)
+    assert run.code == 0, run.err
+    made = read(folder / "out.mkv")
+    assert len(made) == 42
+    assert (made[:22] == one[:22]).all()
+    assert (made[30:] == two[8:]).all()
+    assert len(run.json["metrics"]["seams"]) == 2
+
+
 def test_reconstruct_tells_what_an_independent_computation_finds(sora: Callable[..., Any], folder: Path):
     clip = pan(folder / "clip.mkv")
     run = sora("reconstruct", "clip.mkv", "-o", "out.mkv", "--json")
@@ -133,6 +181,11 @@ def test_the_same_seed_gives_the_same_frames(sora: Callable[..., Any], folder: P
         (("extend", "text.mkv"), "not a readable video"),
         (("extend", "clip.mkv", "--forward", "--backward"), "exclude each other"),
         (("fill", "clip.mkv"), "--frames"),
+        (("fill", "clip.mkv", "--mask", "none.png"), "no such file"),
+        (("edit", "clip.mkv"), "PROMPT"),
+        (("edit", "clip.mkv", "a cat", "--strength", "2"), "0 to 1"),
+        (("upscale", "clip.mkv"), "--size"),
+        (("interpolate", "clip.mkv", "clip.mkv", "--mode", "blend", "--seconds", "9"), "30 frames"),
         (("fill", "clip.mkv", "--frames", "5-40"), "0-29"),
         (("fill", "clip.mkv", "--frames", "9-5"), "9-5"),
         (("loop", "http://example.org/a.mp4"), "no such file"),

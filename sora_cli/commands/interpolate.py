@@ -1,10 +1,13 @@
 """`sora interpolate`: frames that lead from one clip to another."""
 
+from dataclasses import replace
+
 import typer
 
 from sora_cli.commands.making import clip_request, make
-from sora_cli.errors import SoraError
 from sora_cli.options import ClipArg, ModeOpt, OtherArg, PromptArg, PromptBOpt, making
+
+BLEND_STRENGTH = 0.6  # how far the frames of an overlap leave the cross-fade that they start from
 
 
 @making(without=("size",))
@@ -16,9 +19,8 @@ def interpolate(
     prompt_b: PromptBOpt = None,
     mode: ModeOpt = None,
 ) -> None:
-    """Join two clips by frames that lead from the one to the other."""
-    if mode == "blend":
-        raise SoraError("not_available", "--mode blend", "it is not in this version; --mode bridge is")
-    if prompt_b is not None:
-        raise SoraError("not_available", "--prompt-b", "it is not in this version; one prompt is for all new frames")
-    make(context, *clip_request(context, "interpolate", clip, other=other), drawn=context.params["seed"] is None)
+    """Join two clips: by frames that lead from the one to the other, or by letting them overlap."""
+    request, notes = clip_request(context, "interpolate", clip, other=other, mode=mode or "bridge", prompt_b=prompt_b)
+    if request.mode == "blend":
+        request = replace(request, strength=BLEND_STRENGTH)
+    make(context, request, notes, drawn=context.params["seed"] is None)

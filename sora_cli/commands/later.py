@@ -17,8 +17,6 @@ class Later:
 
 
 COMMANDS = (
-    Later("edit", "CLIP PROMPT [--strength X] [--mask IMAGE]", "Change a clip by words"),
-    Later("upscale", "CLIP --size WxH [--strength X]", "Enlarge a clip and add detail"),
     Later("batch", "JOBS.jsonl", "Run many jobs from a file"),
     Later("resume", "[JOB | --list]", "Finish a job that was stopped"),
 )

@@ -107,6 +107,8 @@ def clip_request(context: typer.Context, command: str, clip: str, **more: Any) -
     if wishes.fps not in (None, fps):
         raise SoraError("not_available", f"--fps {wishes.fps}", f"a clip keeps its rate in this version, {fps}")
     wishes = replace(wishes, size=None, fps=fps, prompt=wishes.prompt or _told(found.metadata))
+    if command == "upscale" and wishes.seed is None:
+        wishes = replace(wishes, seed=_seed(found.metadata))
     wishes = wishes if wishes.frames or wishes.seconds else replace(wishes, seconds=Fraction(2))
     request = replace(
         resolve(command, wishes, model.defaults),
@@ -117,7 +119,7 @@ def clip_request(context: typer.Context, command: str, clip: str, **more: Any) -
         **more,
     )
     note = rounding_note(wishes.seconds, request)
-    if command in ("fill", "reconstruct"):
+    if command in ("fill", "edit", "upscale", "reconstruct"):
         return _counted(request, found.frames), []
     return request, [note] if note else []
 
@@ -130,6 +132,13 @@ def _counted(request: Request, clip: int) -> Request:
     if last >= clip:
         raise bad(f"--frames {first}-{last}", f"the clip's frames are 0-{clip - 1}")
     return replace(request, frames=last - first + 1)
+
+
+def _seed(metadata: dict[str, Any] | None) -> int | None:
+    """The seed that a file was made with, as far as its metadata can be believed."""
+    request = (metadata or {}).get("request")
+    seed = request.get("seed") if isinstance(request, dict) else None
+    return seed if type(seed) is int and 0 <= seed <= MAX_SEED else None
 
 
 def _told(metadata: dict[str, Any] | None) -> str | None:

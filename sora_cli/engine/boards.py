@@ -28,12 +28,16 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """A canvas of `frames` frames, what is given on it, and the frames first .. first + count - 1 that it is for."""
+    """A canvas of `frames` frames, what is given on it, and the frames first .. first + count - 1 that it is for.
+
+    `start` is what drawing starts from, where it doesn't start from noise alone.
+    """
 
     frames: int
     given: tuple[Given, ...]
     first: int
     count: int
+    start: tuple[Given, ...] = ()
 
     def known(self, grid: Grid) -> tuple[bool, ...]:
         """Which latent frames are given whole."""
@@ -161,6 +165,27 @@ def reconstructed(clip: int, grid: Grid) -> Film:
     """A clip encoded and decoded: everything is given, and nothing of the output is the clip's own."""
     given = Given(0, 0, whole_opening(clip, grid), 0)
     return film((Board(clip, (given,), 0, clip),), Made(0, clip))
+
+
+def redrawn(clip: int, grid: Grid) -> Film:
+    """A clip that is drawn anew as a whole, from itself."""
+    whole = Given(0, 0, whole_opening(clip, grid), 0)
+    return film((Board(clip, (), 0, clip, (whole,)),), Made(0, clip))
+
+
+def blended(first: int, second: int, overlap: int, fps: Fraction, grid: Grid) -> Film:
+    """Two clips that overlap by `overlap` frames, drawn from source 2, in which the one fades into the other.
+
+    Raises ValueError unless both clips are longer than the overlap.
+    """
+    if overlap >= min(first, second):
+        raise ValueError(f"{overlap} frames of overlap in clips of {first} and {second}")
+    tail = opening_context(first - overlap, fps, grid)
+    head = later_context(tail + overlap, second - overlap, fps, grid)
+    begin = first - overlap - tail
+    given = (Given(0, begin, tail, 0), Given(1, overlap, head, tail + overlap))
+    board = Board(tail + overlap + head, given, tail, overlap, (Given(2, begin, tail + overlap + head, 0),))
+    return film((board,), Own(0, 0, first - overlap), Made(0, overlap), Own(1, overlap, second - overlap))
 
 
 def opening_context(available: int, fps: Fraction, grid: Grid) -> int:

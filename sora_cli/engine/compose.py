@@ -60,6 +60,8 @@ def made_frames(
 
 def _neighbours(board: Board, sources: Sequence[Source], side: int, reach: int) -> list[np.ndarray]:
     """The given frames next to what a board is for, the nearest first: those before it (side -1) or behind it (1)."""
+    if board.count == board.frames:
+        return []
     edge = board.first - 1 if side < 0 else board.first + board.count
     for given in board.given:
         if given.at <= edge < given.at + given.count:

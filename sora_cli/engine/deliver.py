@@ -15,6 +15,7 @@ from sora_cli.engine.footage import Footage, Source
 from sora_cli.engine.measures import Fidelity, Seams
 from sora_cli.engine.work import Work, probed
 from sora_cli.media.editing import ClipWriter, open_clip_writer
+from sora_cli.media.picture import read_mask
 from sora_cli.media.sound import Sound
 from sora_cli.media.writer import FrameWriter, open_writer
 
@@ -38,7 +39,7 @@ class Measures:
                 canvas.latent_frames * work.model.specs.vae.channels * _area(canvas.levels[-1].latents(canvas.grid))
             )
             return cls(fidelity=Fidelity(), compression=canvas.frames * 3 * canvas.width * canvas.height / latents)
-        if request.clip is None:
+        if request.clip is None or len(work.film.output) == 1:
             return cls()
         joins = [*work.film.joins, *([work.film.frames] if work.film.endless else [])]
         return cls(seams=Seams(request.fps, joins), endless=work.film.endless)
@@ -142,9 +143,24 @@ def _piece(
             writer.write(frame)
             yield frame
         return
-    for frame in made_frames(board, sources, decoded[piece.board], work.request.fps):
+    made = made_frames(board, sources, decoded[piece.board], work.request.fps)
+    if work.request.mask is not None:
+        yield from _patched(work, sources[0], made, writer)
+        return
+    for frame in made:
         writer.write(frame)
         yield frame
+
+
+def _patched(work: Work, source: Source, made: Iterator[np.ndarray], writer: FrameWriter) -> Iterator[np.ndarray]:
+    """Write the clip's frames with what was made in the place of the mask, and give them."""
+    request = work.request
+    assert request.mask is not None
+    inside = read_mask(Path(request.mask), request.width, request.height)
+    for own, frame in zip(source.frames(0, work.film.frames), made, strict=True):
+        patched = np.where(inside[..., None], frame, own)
+        writer.write(patched)
+        yield patched
 
 
 def _own(source: Source, piece: Own, writer: FrameWriter) -> Iterator[np.ndarray]:

@@ -2,7 +2,18 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from sora_cli.engine.boards import Film, bridged, drawn, extended, filled, looped, pictured, reconstructed
+from sora_cli.engine.boards import (
+    Film,
+    blended,
+    bridged,
+    drawn,
+    extended,
+    filled,
+    looped,
+    pictured,
+    reconstructed,
+    redrawn,
+)
 from sora_cli.errors import SoraError
 from sora_cli.request import Request
 from sora_weights.spec import Grid, Knowing
@@ -43,13 +54,23 @@ def _loop(request: Request, counts: Sequence[int], grid: Grid, knows: Knowing) -
 
 
 def _interpolate(request: Request, counts: Sequence[int], grid: Grid, knows: Knowing) -> Film:
-    return bridged(counts[0], counts[1], request.frames, request.fps, grid)
+    if request.mode != "blend":
+        return bridged(counts[0], counts[1], request.frames, request.fps, grid)
+    if request.frames >= min(counts):
+        shorter = f"the shorter clip has {min(counts)} frames"
+        raise SoraError("bad_usage", f"an overlap of {request.frames} frames", f"{shorter}; ask for fewer --seconds")
+    return blended(counts[0], counts[1], request.frames, request.fps, grid)
 
 
 def _fill(request: Request, counts: Sequence[int], grid: Grid, knows: Knowing) -> Film:
-    assert request.gap is not None
+    if request.gap is None:
+        return redrawn(counts[0], grid)
     first, last = request.gap
     return filled(counts[0], first, last, request.fps, grid)
+
+
+def _redraw(request: Request, counts: Sequence[int], grid: Grid, knows: Knowing) -> Film:
+    return redrawn(counts[0], grid) if request.strength else reconstructed(counts[0], grid)
 
 
 def _reconstruct(request: Request, counts: Sequence[int], grid: Grid, knows: Knowing) -> Film:
@@ -63,5 +84,7 @@ MAKERS: Mapping[str, Maker] = {
     "loop": _loop,
     "interpolate": _interpolate,
     "fill": _fill,
+    "edit": _redraw,
+    "upscale": _redraw,
     "reconstruct": _reconstruct,
 }

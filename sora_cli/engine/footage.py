@@ -1,6 +1,6 @@
 """Sources of known frames: pictures and clips, brought to a job's size, streamed, and encoded onto its canvas."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain, repeat
@@ -14,7 +14,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from sora_cli.engine.boards import Board, Given, groups
+from sora_cli.engine.boards import Given, groups
 from sora_cli.engine.canvas import Canvas, Level
 from sora_cli.engine.job import LatentFile
 from sora_cli.engine.networks import Autoencoder
@@ -74,6 +74,33 @@ class Footage:
         return (covered(frame.rgb, self.width, self.height) for frame in self.clip.frames(start, stop))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Fade:
+    """Two sources that overlap by `overlap` frames, the one fading into the other there, as one source."""
+
+    first: Source
+    second: Source
+    overlap: int
+
+    @property
+    def count(self) -> int:
+        """Frames of both together."""
+        return self.first.count + self.second.count - self.overlap
+
+    def frames(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        """Frames of the first source, of the overlap, of the second."""
+        begin = self.first.count - self.overlap
+        yield from self.first.frames(start, min(stop, begin))
+        here, there = max(start, begin), min(stop, self.first.count)
+        if here < there:
+            pairs = zip(self.first.frames(here, there), self.second.frames(here - begin, there - begin), strict=True)
+            for index, (one, other) in enumerate(pairs, here - begin):
+                share = (index + 1) / (self.overlap + 1)
+                yield np.rint(one * (1 - share) + other * share).astype(np.uint8)
+        if stop > self.first.count:
+            yield from self.second.frames(max(start, self.first.count) - begin, stop - begin)
+
+
 def open_sources(request: Request, opened: ExitStack) -> list[Source]:
     """The sources of a request in the order of `Request.sources`; `opened` closes them.
 
@@ -87,10 +114,11 @@ def open_sources(request: Request, opened: ExitStack) -> list[Source]:
     clips = [path for path in (request.clip, request.other) if path is not None]
     stills = (np.array(read_picture(Path(path), width, height)) for path in pictures)
     footage = (opened.enter_context(open_source(path)) for path in clips)
-    return [
-        *(Still(covered(pixels, width, height)) for pixels in stills),
-        *(Footage(clip, width, height) for clip in footage),
-    ]
+    sources: list[Source] = [Still(covered(pixels, width, height)) for pixels in stills]
+    sources += [Footage(clip, width, height) for clip in footage]
+    if request.mode == "blend":
+        sources.append(Fade(sources[0], sources[1], request.frames))
+    return sources
 
 
 def covered(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -102,6 +130,15 @@ def covered(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
     picture = Image.fromarray(pixels)
     box = middle(picture.size, width, height)
     return np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS, box))
+
+
+def mask_latents(inside: np.ndarray, canvas: Canvas, level: Level) -> Tensor:
+    """Where to draw at a level, float (h, w): latents that hold a pixel of `inside`, (H, W) of the canvas's size."""
+    top, left = canvas.margins
+    last = canvas.levels[-1]
+    bottom, right = last.height - canvas.height - top, last.width - canvas.width - left
+    whole = torch.from_numpy(np.pad(inside, ((top, bottom), (left, right)), mode="edge")).float()
+    return F.adaptive_max_pool2d(whole[None, None], level.latents(canvas.grid))[0, 0]
 
 
 def given_frames(source: Source, given: Given) -> Iterator[np.ndarray]:
@@ -117,12 +154,16 @@ def given_frames(source: Source, given: Given) -> Iterator[np.ndarray]:
 
 
 def place(
-    vae: Autoencoder, board: Board, sources: list[Source], canvas: Canvas, level: Level, latents: LatentFile
+    vae: Autoencoder,
+    stretches: Sequence[Given],
+    sources: Sequence[Source],
+    canvas: Canvas,
+    level: Level,
+    latents: LatentFile,
 ) -> None:
-    """Encode everything that the board gives into `latents`, at the size of one level of the canvas."""
-    known = board.known(canvas.grid)
-    latent_groups = groups(len(known), canvas.grid.time)
-    for given in board.given:
+    """Encode stretches of sources into `latents`, at the size of one level of the canvas."""
+    latent_groups = groups(canvas.latent_frames, canvas.grid.time)
+    for given in stretches:
         held = range(given.at, given.at + given.count)
         whole = [k for k, group in enumerate(latent_groups) if set(group) <= set(held)]
         if not whole:

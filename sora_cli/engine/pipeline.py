@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -35,7 +35,15 @@ from sora_cli.engine.job import LatentFile
 from sora_cli.engine.networks import Autoencoder, load_text_encoder
 from sora_cli.engine.reel import Span, spans
 from sora_cli.engine.sample import Step, common_noise, mixed_noise, normal_draws, sample
-from sora_cli.engine.schedule import Prediction, Rows, Scheduler, flow_schedule, noised, scheduler_from_config
+from sora_cli.engine.schedule import (
+    Prediction,
+    Rows,
+    Scheduler,
+    flow_schedule,
+    noised,
+    scheduler_from_config,
+    truncate,
+)
 from sora_cli.engine.solvers import SOLVERS, rows_for
 from sora_cli.model.vae.patch import TIME, PatchVAE
 from sora_weights.spec import FlowSpec, Grid, Model
@@ -65,6 +73,14 @@ class Stage:
     guidance: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """Latents that stay as they are where `inside`, (h, w), is 0; drawing is allowed where it is 1."""
+
+    latents: LatentFile
+    inside: Tensor
+
+
 @dataclass(frozen=True, slots=True)
 class Sampler:
     """Everything that denoising needs and that no level changes."""
@@ -77,6 +93,7 @@ class Sampler:
     generator: torch.Generator
     condition: Condition | None = None
     known_mode: Literal["native", "pin"] = "native"
+    towards: Conditioning | None = None  # what the words have become by the end of the video
 
 
 def encode_words(
@@ -123,14 +140,20 @@ def scheduler_of(model: Model, flow: FlowSpec) -> Scheduler:
     return Scheduler(flow.solver, "x0", partial(flow_schedule, shift=flow.shift, scale=1.0))
 
 
-def stages(canvas: Canvas, flow: FlowSpec, scheduler: Scheduler, steps: int, guidance: float) -> tuple[Stage, ...]:
-    """The draft in `steps` steps with guidance, then each larger level in a few steps without."""
+def stages(
+    canvas: Canvas, flow: FlowSpec, scheduler: Scheduler, steps: int, guidance: float, strength: float = 1.0
+) -> tuple[Stage, ...]:
+    """The draft in `steps` steps with guidance, then each larger level in a few steps without.
+
+    With a `strength` below 1 drawing starts from what is there, and from the last level if it leaves that alone more
+    than refining does.
+    """
     solver, prediction = scheduler.solver, scheduler.prediction
-    draft = Stage(canvas.levels[0], scheduler.rows(steps), solver, prediction, guidance)
-    if len(canvas.levels) == 1:
-        return (draft,)
-    refine = flow_schedule(flow.refine_steps, start=flow.refine_from, scale=1.0)
-    return (draft, *(Stage(level, refine, solver, prediction, 1.0) for level in canvas.levels[1:]))
+    rows = scheduler.rows(steps) if strength == 1 else truncate(scheduler.rows(steps), strength)
+    levels = canvas.levels if strength > flow.refine_from else canvas.levels[-1:]
+    refine = flow_schedule(max(flow.refine_steps, 1), start=flow.refine_from, scale=1.0)
+    later = (Stage(level, refine, solver, prediction, 1.0) for level in levels[1:])
+    return (Stage(levels[0], rows, solver, prediction, guidance), *later)
 
 
 def plan_windows(level: Level, frames: int, grid: Grid, flow: FlowSpec) -> tuple[Window, ...]:
@@ -151,18 +174,30 @@ def denoise_level(
     start: LatentFile | None,
     on_step: OnStep,
     known: Sequence[bool] = (),
+    kept: Kept | None = None,
 ) -> None:
     """Make what is not `known` of the latent frames in `latents`, window after window in time.
 
-    `start` holds the clean latents to refine, or is None for pure noise. `on_step` gets the steps done so far.
+    `start` holds the clean latents to refine, or is None for pure noise. `kept` is what stays as it is in part of the
+    picture. `on_step` gets the steps done so far.
     """
     flow = sampler.flow
     channels, rows, columns = latents.shape
     common = common_noise((1, channels, 1, rows, columns), sampler.generator) if flow.shared_noise else None
     for index, span in enumerate(spans(latents.frames, flow.window, flow.context, known)):
         tell = partial(_tell, on_step, index * len(stage.rows))
-        made = _denoise_span(sampler, stage, latents, start, common, span, tell)
+        told = _told_at(sampler, (span.first + span.last) / 2 / latents.frames)
+        made = _denoise_span(told, stage, latents, start, common, span, tell, kept)
         latents.write(span.first, made[:, :, span.first - span.start : span.last - span.start])
+
+
+def _told_at(sampler: Sampler, share: float) -> Sampler:
+    """The sampler with its words as they are at a share of the video: on the way from the first to the last."""
+    if sampler.towards is None:
+        return sampler
+    (features, seen), (later, seen_later) = sampler.words.prompt, sampler.towards.prompt
+    prompt = (torch.lerp(features, later, share), seen | seen_later)
+    return replace(sampler, words=replace(sampler.words, prompt=prompt))
 
 
 def _tell(on_step: OnStep, before: int, step: Step) -> None:
@@ -177,6 +212,7 @@ def _denoise_span(
     common: Tensor | None,
     span: Span,
     on_step: Callable[[Step], None],
+    kept: Kept | None,
 ) -> Tensor:
     """Denoise latent frames span.start .. span.stop - 1; returns them all, known ones included.
 
@@ -184,9 +220,12 @@ def _denoise_span(
     """
     device = sampler.backbone.device
     channels, rows, columns = latents.shape
-    noise, known = _noise(sampler, span, (channels, rows, columns), common).to(device), _known(sampler, latents, span)
+    noise, known = (
+        _noise(sampler, span, (channels, rows, columns), common).to(device),
+        _known(sampler, latents, span, kept),
+    )
     steps, clean = stage.rows, None if start is None else start.read(span.start, span.stop).to(device)
-    if clean is None and known is not None and sampler.flow.known_start < 1:
+    if clean is None and known is not None and kept is None and sampler.flow.known_start < 1:
         steps, clean = tuple(row for row in steps if row.sigma <= sampler.flow.known_start), carried(known)
     x = noise if clean is None else noised(clean, noise, steps[0])
     solver = SOLVERS[stage.solver]
@@ -224,13 +263,18 @@ def _draws(sampler: Sampler, like: Tensor) -> Callable[[], Tensor]:
     return normal_draws(sampler.generator, like, flow.noise_layout, dtype)
 
 
-def _known(sampler: Sampler, latents: LatentFile, span: Span) -> Known | None:
-    """What a window knows: all but what it makes."""
-    if span.new == span.stop - span.start:
+def _known(sampler: Sampler, latents: LatentFile, span: Span, kept: Kept | None) -> Known | None:
+    """What a window knows: all but what it makes, and what is kept there."""
+    if span.new == span.stop - span.start and kept is None:
         return None
-    there = latents.read(span.start, span.stop).to(sampler.backbone.device)
+    device = sampler.backbone.device
+    there = latents.read(span.start, span.stop).to(device)
     mask = torch.ones_like(there[:, :1])
-    mask[:, :, span.first - span.start : span.last - span.start] = 0.0
+    made = slice(span.first - span.start, span.last - span.start)
+    mask[:, :, made] = 0.0
+    if kept is not None:
+        there[:, :, made] = kept.latents.read(span.first, span.last).to(device)
+        mask[:, :, made] = 1 - kept.inside.to(device)
     return Known(there * mask, mask, sampler.known_mode)
 
 

@@ -3,9 +3,10 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sora_cli.engine.backbones import Condition
+    from sora_cli.engine.boards import Given
     from sora_cli.engine.devices import Precision
     from sora_cli.engine.footage import Source
     from sora_cli.engine.networks import Autoencoder
-    from sora_cli.engine.pipeline import Sampler
+    from sora_cli.engine.pipeline import Kept, Sampler, Stage
     from sora_cli.engine.sample import Step
 
 PREVIEW_SECONDS = 1.0  # at most one preview in so many
@@ -122,42 +124,68 @@ def _all_latents(studio: Studio, preview: Path | None) -> list[LatentFile]:
 def _given(studio: Studio, board: int) -> LatentFile:
     """The latents of a board on which everything is given."""
     canvas = studio.work.canvases[board]
-    return _placed(studio, board, canvas.levels[-1], f"board{board}")
+    given = studio.work.film.boards[board].given
+    return _placed(studio, given, canvas, canvas.levels[-1], f"board{board}")
 
 
-def _placed(studio: Studio, board: int, level: Level, name: str) -> LatentFile:
-    """Room for the latents of a board at one level, with what is given already there."""
+def _placed(studio: Studio, stretches: "Sequence[Given]", canvas: Canvas, level: Level, name: str) -> LatentFile:
+    """Room for the latents of a canvas at one level, with stretches of sources already there."""
     from sora_cli.engine.footage import place
 
-    work = studio.work
-    canvas = work.canvases[board]
-    shape = (work.model.specs.vae.channels, *level.latents(canvas.grid))
+    shape = (studio.work.model.specs.vae.channels, *level.latents(canvas.grid))
     latents = studio.job.latents(name, canvas.latent_frames, shape)
-    if any(work.known(board)):
+    if stretches:
         with studio.clock.stage("encode"):
-            place(studio.vae, work.film.boards[board], studio.sources, canvas, level, latents)
+            place(studio.vae, stretches, studio.sources, canvas, level, latents)
     return latents
 
 
 def _latents(studio: Studio, sampler: "Sampler", board: int, preview: Path | None) -> LatentFile:
     """Denoise the draft of a board and every level after it; the last level's latents."""
-    from sora_cli.engine.pipeline import denoise_level, scheduler_of, stages
+    from sora_cli.engine.pipeline import denoise_level
 
     work, job = studio.work, studio.job
-    canvas, known, request = work.canvases[board], work.known(board), work.request
+    canvas, drawn, known = work.canvases[board], work.film.boards[board], work.known(board)
     latents: LatentFile | None = None
-    for index, stage in enumerate(
-        stages(canvas, work.flow, scheduler_of(work.model, work.flow), request.steps, work.guidance)
-    ):
-        start = None if latents is None else _enlarged(studio, latents, canvas, index, stage.level)
-        latents = _placed(studio, board, stage.level, f"board{board}-level{index}")
+    for index, stage in enumerate(_stages(work, canvas, begun=bool(drawn.start))):
+        if latents is not None:
+            start: LatentFile | None = _enlarged(studio, latents, canvas, index, stage.level)
+        elif drawn.start:
+            start = _placed(studio, drawn.start, canvas, stage.level, f"board{board}-start")
+        else:
+            start = None
+        latents = _placed(studio, drawn.given, canvas, stage.level, f"board{board}-level{index}")
         name = "draft" if index == 0 else f"refine {stage.level.width}x{stage.level.height}"
+        kept = _kept(studio, canvas, stage.level, board)
         with studio.clock.stage(name, len(stage.rows) * work.windows(board)):
-            denoise_level(sampler, stage, latents, start, _reporter(studio, preview), known)
+            denoise_level(sampler, stage, latents, start, _reporter(studio, preview), known, kept)
         if start is not None:
             job.drop(start)
     assert latents is not None
     return latents
+
+
+def _kept(studio: Studio, canvas: Canvas, level: Level, board: int) -> "Kept | None":
+    """What stays as it is at a level, where a mask says so."""
+    request = studio.work.request
+    if request.mask is None:
+        return None
+    from sora_cli.engine.footage import mask_latents
+    from sora_cli.engine.pipeline import Kept
+    from sora_cli.media.picture import read_mask
+
+    own = _placed(studio, studio.work.film.boards[board].start, canvas, level, "kept")
+    inside = read_mask(Path(request.mask), request.width, request.height)
+    return Kept(own, mask_latents(inside, canvas, level))
+
+
+def _stages(work: Work, canvas: Canvas, *, begun: bool) -> "tuple[Stage, ...]":
+    """How the levels of a canvas are denoised; `begun` where drawing starts from frames that are there."""
+    from sora_cli.engine.pipeline import scheduler_of, stages
+
+    strength = work.request.strength if begun and work.request.strength is not None else 1.0
+    scheduler = scheduler_of(work.model, work.flow)
+    return stages(canvas, work.flow, scheduler, work.request.steps, work.guidance, strength)
 
 
 def _enlarged(studio: Studio, before: LatentFile, canvas: Canvas, index: int, level: Level) -> LatentFile:
@@ -183,14 +211,16 @@ def _sampler(studio: Studio) -> "Sampler":
     work, device, precision = studio.work, studio.device, studio.precision
     request = work.request
     with studio.clock.stage("text"):
-        cache = folders()["cache"]
-        words = encode_words(work.model, request.prompt, request.negative, cache, device, precision)
+        encode = partial(encode_words, work.model, cache=folders()["cache"], device=device, precision=precision)
+        words = encode(request.prompt, request.negative)
+        towards = None if request.prompt_b is None else encode(request.prompt_b, request.negative)
     generator = torch.Generator().manual_seed(request.seed)
     condition = _condition(studio, generator)
     with studio.clock.stage("load"):
         backbone = load_backbone(work.model, device, precision)
     mode: Literal["native", "pin"] = "native" if work.model.knows == "native" else "pin"
-    return Sampler(backbone, words, work.model.grid, float(request.fps), work.flow, generator, condition, mode)
+    fps = float(request.fps)
+    return Sampler(backbone, words, work.model.grid, fps, work.flow, generator, condition, mode, towards)
 
 
 def _condition(studio: Studio, generator: "torch.Generator") -> "Condition | None":

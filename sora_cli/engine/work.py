@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from sora_cli.engine.boards import Film
@@ -12,6 +13,7 @@ from sora_cli.engine.memory import MemoryPlan, footprint_of, plan_memory
 from sora_cli.engine.reel import spans
 from sora_cli.engine.vocabulary import count_tokens, unknown_words
 from sora_cli.errors import SoraError
+from sora_cli.media.picture import read_mask
 from sora_cli.media.probe import Probe, probe
 from sora_cli.request import Request
 from sora_weights.families import FAMILIES
@@ -60,6 +62,8 @@ def prepare(request: Request) -> Work:
     model = find_model(request.model)
     check_sums(model)
     _check_pictures(request, model)
+    if request.mask is not None:
+        read_mask(Path(request.mask), request.width, request.height)
     flow = FAMILIES[model.family].flow
     film = film_of(request, [probed(path).frames for path in request.sources], model.grid, model.knows)
     canvases = tuple(

@@ -92,10 +92,10 @@ class Clip:
             with open_regular(self.probe.path) as file, open_clip(file) as container:
                 stream = video_stream(container, self.probe.path)
                 frames = _decoded(container, stream, aim)
-                numbered_frames = self._numbered(frames, 0) if aim is None else self._entered(frames, start)
-                if numbered_frames is None:
+                reached = self._numbered(frames, 0) if aim is None else self._entered(frames, start)
+                if reached is None:
                     continue
-                for index, frame in numbered_frames:
+                for index, frame in reached:
                     if index >= start:
                         yield self._shown(index, frame, to_rgb(frame, reformatter))
                     if index + 1 == stop:
@@ -121,7 +121,7 @@ class Clip:
                 if expected is None and (frame.is_corrupt or not frame.key_frame):
                     continue
                 index = self._index(frame)
-                if index is None or index > start or index != (index if expected is None else expected):
+                if frame.is_corrupt or index is None or index > start or expected not in (None, index):
                     return None
                 if index == start:
                     return self._numbered(chain([frame], frames), start)

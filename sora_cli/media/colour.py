@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     from av import VideoFrame
     from av.video.format import VideoFormat
     from av.video.reformatter import VideoReformatter
@@ -130,7 +129,7 @@ def has_alpha(form: "VideoFormat") -> bool:
     return form.has_palette or any(component.is_alpha for component in form.components)
 
 
-def to_rgb(frame: "VideoFrame", reformatter: "VideoReformatter") -> np.ndarray:
+def to_rgb(frame: "VideoFrame", reformatter: "VideoReformatter") -> "np.ndarray":
     """A decoded frame as stored, uint8 (H, W, 3) RGB, by its own matrix and range; alpha over black."""
     alpha = has_alpha(frame.format)
     picture = reformatter.reformat(
@@ -145,10 +144,10 @@ def to_rgb(frame: "VideoFrame", reformatter: "VideoReformatter") -> np.ndarray:
     return over_black(pixels) if alpha else pixels
 
 
-def over_black(pixels: np.ndarray) -> np.ndarray:
+def over_black(pixels: "np.ndarray") -> "np.ndarray":
     """Straight RGBA, uint8 (H, W, 4), as seen on black, uint8 (H, W, 3)."""
-    colours, alpha = pixels[..., :3].astype(np.uint16), pixels[..., 3:].astype(np.uint16)
-    return ((colours * alpha + 127) // 255).astype(np.uint8)
+    colours, alpha = pixels[..., :3].astype("uint16"), pixels[..., 3:].astype("uint16")
+    return ((colours * alpha + 127) // 255).astype("uint8")
 
 
 def exact_scaling() -> int:

@@ -7,9 +7,11 @@ from sora_cli.errors import SoraError
 from sora_cli.media.source import open_picture, open_regular
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL.Image import Image
 
 MAX_PIXELS = 1 << 28
+BRIGHT = 128  # from which level on a mask's pixel is white
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -27,6 +29,24 @@ def read_picture(path: Path, width: int, height: int) -> "Image":
     """
     picture = _read(path)
     return picture.crop(middle(picture.size, width, height))
+
+
+def read_mask(path: Path, width: int, height: int) -> "np.ndarray":
+    """Where to draw, bool (H, W): a picture's bright pixels, resized, grown to whole 2 x 2 blocks of pixels.
+
+    Blocks are what a clip with halved chroma keeps colour for. Raises SoraError missing_input and bad_input, the latter
+    also for a picture without a bright pixel.
+    """
+    import numpy as np
+    from PIL import Image
+
+    grey = read_picture(path, width, height).convert("L").resize((width, height), Image.Resampling.NEAREST)
+    bright = np.asarray(grey) >= BRIGHT
+    if not bright.any():
+        raise SoraError("bad_input", f"{path}: it is dark everywhere", "a mask is white where to draw")
+    padded = np.pad(bright, ((0, height % 2), (0, width % 2)), mode="edge")
+    blocks = padded[0::2, 0::2] | padded[1::2, 0::2] | padded[0::2, 1::2] | padded[1::2, 1::2]
+    return blocks.repeat(2, 0).repeat(2, 1)[:height, :width]
 
 
 def middle(size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:

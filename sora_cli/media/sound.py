@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
 
 _BLOCK = 1024  # samples mixed at once
-_JUMP = Fraction(1, 20)  # seconds between a stamp and the samples so far that are a gap and no rounding
+_JUMP = Fraction(1, 50)  # seconds between a stamp and the samples so far that are a gap and no rounding
 _EARLIER = Fraction(1, 2)  # seconds before a piece at which decoding begins, so that codecs have warmed up
 _SURROUND = 6  # channels of 5.1
 # What each count of channels is where a file doesn't say, and as the lossy codecs know it.
@@ -225,19 +225,30 @@ class _Piece:
 
         Samples follow each other, whatever a clock of milliseconds says, until stamp and count are far apart.
         """
-        resampler, position = self._resampler(), None
+        resampler = self._resampler()
+        position: int | None = None
         for frame in self._audio_frames(zero + self._sound.start):
-            time = None if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
-            place = position if time is None else round((time - zero - self._sound.start) * self._rate) + self._begin
+            place = self._place(frame, zero)
             if position is None or (place is not None and abs(place - position) > _JUMP * self._rate):
-                resampler, position = self._resampler(), place or 0
+                resampler, position = self._resampler(), self._zero_place() if place is None else place
             frame.pts = None
-            for converted in resampler.resample(frame):
-                samples = converted.to_ndarray()
-                yield position, samples
+            for samples in map(av.AudioFrame.to_ndarray, resampler.resample(frame)):
+                yield position, cast(np.ndarray, samples)
                 position += samples.shape[1]
-        for converted in resampler.resample(None) if position is not None else ():
-            yield position or 0, converted.to_ndarray()
+        if position is not None:
+            for samples in map(av.AudioFrame.to_ndarray, resampler.resample(None)):
+                yield position, cast(np.ndarray, samples)
+                position += samples.shape[1]
+
+    def _zero_place(self) -> int:
+        """Where the clip's first video frame would be in the output, in samples."""
+        return self._begin - round(self._sound.start * self._rate)
+
+    def _place(self, frame: av.AudioFrame, zero: Fraction) -> int | None:
+        """Where a decoded frame belongs in the output, in samples; None where the file doesn't say."""
+        if frame.pts is None or frame.time_base is None:
+            return None
+        return self._zero_place() + round((frame.pts * frame.time_base - zero) * self._rate)
 
     def _resampler(self) -> av.AudioResampler:
         return av.AudioResampler(format="fltp", layout=self._layout, rate=self._rate)
@@ -261,14 +272,12 @@ class _Piece:
         stream = _sound_stream(container)
         if stream is None:
             return
-        if aim is not None and stream.time_base is not None:
-            try:
+        with suppress(av.error.FFmpegError):
+            if aim is not None and stream.time_base is not None:
                 container.seek(int(aim / stream.time_base), stream=stream)
-            except av.error.FFmpegError:
-                return
-        for packet in container.demux(stream):
-            with suppress(av.error.FFmpegError):
-                yield from packet.decode()
+            for packet in container.demux(stream):
+                with suppress(av.error.FFmpegError):
+                    yield from packet.decode()
 
 
 def _is_before(frame: av.AudioFrame, time: Fraction) -> bool:

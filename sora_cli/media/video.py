@@ -127,6 +127,7 @@ class VideoEncoder:
     def put(self, picture: av.VideoFrame, at: Fraction) -> None:
         """Encodes a frame that is in the stream's own pixel format. Raises OSError."""
         picture.pts, picture.time_base = round(at / self._tick), self._tick
+        picture.duration = round(self._length / self._tick)
         picture.pict_type = PictureType.NONE  # the encoder chooses, not the clip's
         self._container.mux(self._stream.encode(picture))
         self._end = at + self._length

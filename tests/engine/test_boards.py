@@ -11,6 +11,7 @@ from sora_cli.engine.boards import (
     Film,
     Made,
     Own,
+    blended,
     bridged,
     drawn,
     extended,
@@ -72,6 +73,16 @@ def test_a_gap_is_filled_and_the_rest_is_the_clip(clip: int, data: st.DataObject
     check(film)
     assert film.frames == clip
     assert [piece.count for piece in film.output if isinstance(piece, Made)] == [last - first + 1]
+
+
+@given(st.integers(2, 300), st.integers(2, 300), st.data(), rates)
+def test_clips_overlap_by_exactly_the_frames_asked_for(first: int, second: int, data: st.DataObject, fps: Fraction):
+    overlap = data.draw(st.integers(1, min(first, second) - 1))
+    film = blended(first, second, overlap, fps, GRID)
+    check(film)
+    assert film.frames == first + second - overlap
+    (start,) = film.boards[0].start
+    assert (start.at, start.count) == (0, film.boards[0].frames)
 
 
 @given(lengths, st.booleans())
