@@ -117,7 +117,8 @@ def notes_of(work: Work) -> tuple[str, ...]:
         tokens, most = count_tokens(model, text), model.specs.text.tokens
         if tokens > most:
             notes.append(f"{name}: {model.name} reads {most} tokens; the last {tokens - most} of {tokens} are cut")
-    if request.sources and model.knows == "pin" and request.command != "reconstruct":
+    known = request.mask is not None or any(any(work.known(board)) for board in range(len(work.film.boards)))
+    if known and model.knows == "pin" and request.command != "reconstruct":
         notes.append(f"{model.name} was not trained to know frames: they are pinned at every step")
     return tuple(notes)
 
