@@ -157,6 +157,16 @@ def test_a_picture_comes_to_life_as_its_own_first_and_last_frame(sora: Callable[
     assert (made[-1] == last).all()
 
 
+def test_another_rate_shows_the_clip_at_its_own_speed(sora: Callable[..., Any], folder: Path):
+    clip = pan(folder / "clip.mkv")
+    run = sora("extend", "clip.mkv", "--fps", 12, "--frames", 4, *FAST, "-o", "out.mkv", "--json")
+    assert run.code == 0, run.err
+    made = read(folder / "out.mkv")
+    assert len(made) == 19
+    assert (made[:15] == clip[1::2]).all()
+    assert run.json["outputs"][0]["fps"] == 12
+
+
 def test_a_clip_s_prompt_is_taken_from_its_metadata(sora: Callable[..., Any], folder: Path):
     made = sora("generate", "a fish underwater", "--size", "64x48", "--frames", 9, *FAST, "-o", "fish.mkv")
     assert made.code == 0

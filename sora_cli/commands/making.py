@@ -93,6 +93,7 @@ def clip_request(context: typer.Context, command: str, clip: str, **more: Any) -
     Its prompt is the one named, else that of the clip's metadata, else none. `more` are further fields of a request.
     Raises SoraError (bad_usage, missing_input, bad_input).
     """
+    from sora_cli.engine.timing import retimed_count
     from sora_cli.engine.work import probed
     from sora_weights.registry import find_model
 
@@ -103,9 +104,7 @@ def clip_request(context: typer.Context, command: str, clip: str, **more: Any) -
         if path is not None and min(probed(path).width, probed(path).height) < LEAST_SIDE:
             raise SoraError("bad_input", f"{path}: it is narrower than {LEAST_SIDE} pixels", "give a larger clip")
     model = find_model(DEFAULT_MODEL if wishes.model is None else wishes.model)
-    fps = found.fps or wishes.fps or model.defaults.fps
-    if wishes.fps not in (None, fps):
-        raise SoraError("not_available", f"--fps {wishes.fps}", f"a clip keeps its rate in this version, {fps}")
+    fps = wishes.fps if is_named(context, "fps") and wishes.fps else found.fps or model.defaults.fps
     wishes = replace(wishes, size=None, fps=fps, prompt=wishes.prompt or _told(found.metadata))
     if command == "upscale" and wishes.seed is None:
         wishes = replace(wishes, seed=_seed(found.metadata))
@@ -120,7 +119,7 @@ def clip_request(context: typer.Context, command: str, clip: str, **more: Any) -
     )
     note = rounding_note(wishes.seconds, request)
     if command in ("fill", "edit", "upscale", "reconstruct"):
-        return _counted(request, found.frames), []
+        return _counted(request, retimed_count(found, fps)), []
     return request, [note] if note else []
 
 

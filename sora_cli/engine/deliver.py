@@ -165,7 +165,7 @@ def _patched(work: Work, source: Source, made: Iterator[np.ndarray], writer: Fra
 
 def _own(source: Source, piece: Own, writer: FrameWriter) -> Iterator[np.ndarray]:
     """Write a source's own frames, as they are where they can be kept."""
-    if not isinstance(source, Footage) or not isinstance(writer, ClipWriter) or source.resized:
+    if not isinstance(source, Footage) or not isinstance(writer, ClipWriter) or source.changed:
         for frame in source.frames(piece.first, piece.first + piece.count):
             writer.write(frame)
             yield frame

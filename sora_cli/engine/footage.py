@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -18,6 +19,7 @@ from sora_cli.engine.boards import Given, groups
 from sora_cli.engine.canvas import Canvas, Level
 from sora_cli.engine.job import LatentFile
 from sora_cli.engine.networks import Autoencoder
+from sora_cli.engine.timing import retimed_count, retimed_index
 from sora_cli.model.vae.cogvideox import CogVideoXVAE
 from sora_cli.model.vae.patch import PatchVAE
 from sora_cli.request import Request
@@ -53,25 +55,35 @@ class Still:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Footage:
-    """A clip, covered and centre-cropped to (width, height) where it has another size."""
+    """A clip, covered and centre-cropped to (width, height) and re-timed to `fps` where it has another size or rate."""
 
     clip: "Clip"
     width: int
     height: int
+    fps: Fraction
 
     @property
     def count(self) -> int:
-        """How many frames the clip has."""
-        return self.clip.probe.frames
+        """How many frames the job sees."""
+        return retimed_count(self.clip.probe, self.fps)
 
     @property
-    def resized(self) -> bool:
-        """Whether the clip has another size than the job."""
-        return (self.clip.probe.width, self.clip.probe.height) != (self.width, self.height)
+    def changed(self) -> bool:
+        """Whether the clip has another size or rate than the job."""
+        probe = self.clip.probe
+        return (probe.width, probe.height) != (self.width, self.height) or probe.fps not in (None, self.fps)
 
     def frames(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        """Frames of the clip as the job sees them."""
-        return (covered(frame.rgb, self.width, self.height) for frame in self.clip.frames(start, stop))
+        """Frames of the clip as the job sees them: each the one that is shown at its time."""
+        if start >= stop:
+            return
+        wanted = [retimed_index(self.clip.probe, self.fps, k) for k in range(start, stop)]
+        stream = self.clip.frames(wanted[0], wanted[-1] + 1)
+        at, frame = wanted[0], next(stream)
+        for index in wanted:
+            while at < index:
+                at, frame = at + 1, next(stream)
+            yield covered(frame.rgb, self.width, self.height)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +127,7 @@ def open_sources(request: Request, opened: ExitStack) -> list[Source]:
     stills = (np.array(read_picture(Path(path), width, height)) for path in pictures)
     footage = (opened.enter_context(open_source(path)) for path in clips)
     sources: list[Source] = [Still(covered(pixels, width, height)) for pixels in stills]
-    sources += [Footage(clip, width, height) for clip in footage]
+    sources += [Footage(clip, width, height, request.fps) for clip in footage]
     if request.mode == "blend":
         sources.append(Fade(sources[0], sources[1], request.frames))
     return sources

@@ -11,6 +11,7 @@ from sora_cli.engine.canvas import Canvas, lay_out
 from sora_cli.engine.films import film_of
 from sora_cli.engine.memory import MemoryPlan, footprint_of, plan_memory
 from sora_cli.engine.reel import spans
+from sora_cli.engine.timing import retimed_count
 from sora_cli.engine.vocabulary import count_tokens, unknown_words
 from sora_cli.errors import SoraError
 from sora_cli.media.picture import read_mask
@@ -65,7 +66,9 @@ def prepare(request: Request) -> Work:
     if request.mask is not None:
         read_mask(Path(request.mask), request.width, request.height)
     flow = FAMILIES[model.family].flow
-    film = film_of(request, [probed(path).frames for path in request.sources], model.grid, model.knows)
+    film = film_of(
+        request, [retimed_count(probed(path), request.fps) for path in request.sources], model.grid, model.knows
+    )
     canvases = tuple(
         lay_out(request.width, request.height, board.frames, model.grid, flow.native_area) for board in film.boards
     )
