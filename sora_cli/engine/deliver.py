@@ -157,10 +157,14 @@ def _patched(work: Work, source: Source, made: Iterator[np.ndarray], writer: Fra
     request = work.request
     assert request.mask is not None
     inside = read_mask(Path(request.mask), request.width, request.height)
-    for own, frame in zip(source.frames(0, work.film.frames), made, strict=True):
-        patched = np.where(inside[..., None], frame, own)
-        writer.write(patched)
-        yield patched
+    if not isinstance(source, Footage) or not isinstance(writer, ClipWriter) or source.changed:
+        for pixels, frame in zip(source.frames(0, work.film.frames), made, strict=True):
+            writer.write(np.where(inside[..., None], frame, pixels))
+            yield frame
+        return
+    for own, frame in zip(source.clip.frames(), made, strict=True):
+        writer.patch(own, frame, inside)
+        yield frame
 
 
 def _own(source: Source, piece: Own, writer: FrameWriter) -> Iterator[np.ndarray]:

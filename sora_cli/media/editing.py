@@ -22,7 +22,7 @@ from sora_cli.media.colour import (
     tags_of,
 )
 from sora_cli.media.formats import OutputPlan, check_limits
-from sora_cli.media.planes import Keeping, keeping, kept, right_angle
+from sora_cli.media.planes import Keeping, keeping, kept, patched, right_angle
 from sora_cli.media.probe import Probe
 from sora_cli.media.sound import Sound, SoundRecipe, shape_of
 from sora_cli.media.sound import recipe_for as sound_recipe_for
@@ -40,6 +40,7 @@ from sora_cli.media.writer import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     from av import VideoFrame
 
 _FINEST = 1_000_000  # ticks a second; beyond it, only the clip's own times are exact
@@ -88,6 +89,23 @@ class ClipWriter(FrameWriter):
         else:
             assert isinstance(self._encoder, VideoEncoder)
             self._encoder.put(picture, self._take(at))
+        self._copied = replace(frame, native=None)
+
+    def patch(self, frame: ClipFrame, rgb: "np.ndarray", inside: "np.ndarray") -> None:
+        """Encodes a frame of a clip with the pixels of `rgb` in it where `inside`, bool (H, W), is true.
+
+        Elsewhere it comes out as by `copy`. Raises what `copy` raises.
+        """
+        import numpy as np
+
+        self._check(rgb)
+        picture = self._kept(frame.native) if frame.native is not None else None
+        at = self._time_of(frame)
+        if picture is None or not self._plan.format.lossless:
+            self._encoder.write(np.where(inside[..., None], rgb, frame.rgb), self._take(at))
+        else:
+            assert isinstance(self._encoder, VideoEncoder)
+            self._encoder.put(patched(picture, self._encoder.converted(rgb), inside), self._take(at))
         self._copied = replace(frame, native=None)
 
     def _take(self, at: Fraction) -> Fraction:

@@ -68,15 +68,30 @@ def kept(frame: av.VideoFrame, plan: Keeping, reformatter: VideoReformatter) -> 
     packed = _repacked(frame, plan.packed, reformatter)
     if not plan.rotation and not plan.full_chroma:
         return packed
-    planes = _views(packed)
+    planes = views(packed)
     if plan.full_chroma:
         planes = [_widened(plane, packed.height, packed.width) for plane in planes]
     sideways = plan.rotation in (90, 270)
     size = (packed.height, packed.width) if sideways else (packed.width, packed.height)
     upright = _blank(*size, plan.stored, packed)
-    for target, plane in zip(_views(upright), planes, strict=True):
+    for target, plane in zip(views(upright), planes, strict=True):
         target[...] = turned_pixels(plane, plan.rotation)
     return upright
+
+
+def patched(own: av.VideoFrame, made: av.VideoFrame, inside: np.ndarray) -> av.VideoFrame:
+    """A new frame with the samples of `made` where `inside`, bool (H, W), is true, and those of `own` elsewhere.
+
+    Both are upright and of one format; a chroma sample is inside where any of its pixels is.
+    """
+    joined = _blank(own.width, own.height, own.format.name, own)
+    for target, kept_plane, new in zip(views(joined), views(own), views(made), strict=True):
+        rows, columns = target.shape[:2]
+        down, across = -(-own.height // rows), -(-own.width // columns)
+        padded = np.pad(inside, ((0, rows * down - own.height), (0, columns * across - own.width)))
+        mask: np.ndarray = np.any(padded.reshape(rows, down, columns, across), axis=(1, 3))
+        target[...] = np.where(mask[..., None], new, kept_plane)
+    return joined
 
 
 def _storable(name: str) -> tuple[str, bool]:
@@ -123,7 +138,7 @@ def _repacked(frame: av.VideoFrame, name: str, reformatter: VideoReformatter) ->
         return frame
     if frame.format.name.replace("yuvj", "yuv") == name:
         renamed = _blank(frame.width, frame.height, name, frame)
-        for target, plane in zip(_views(renamed), _views(frame), strict=True):
+        for target, plane in zip(views(renamed), views(frame), strict=True):
             target[...] = plane
         return renamed
     value_range = effective_range(frame.format, frame.color_range)
@@ -143,7 +158,7 @@ def _blank(width: int, height: int, name: str, like: av.VideoFrame) -> av.VideoF
     return frame
 
 
-def _views(frame: av.VideoFrame) -> list[np.ndarray]:
+def views(frame: av.VideoFrame) -> list[np.ndarray]:
     """The planes as writable views, uint8 (rows, columns, bytes of a pixel)."""
     return [_view(frame, index) for index in range(len(frame.planes))]
 

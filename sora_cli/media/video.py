@@ -122,7 +122,7 @@ class VideoEncoder:
 
     def write(self, frame: np.ndarray, at: Fraction) -> None:
         """Encodes one frame, uint8 (H, W, 3) RGB, shown at `at` seconds. Raises OSError."""
-        self.put(self._converted(frame), at)
+        self.put(self.converted(frame), at)
 
     def put(self, picture: av.VideoFrame, at: Fraction) -> None:
         """Encodes a frame that is in the stream's own pixel format. Raises OSError."""
@@ -165,7 +165,8 @@ class VideoEncoder:
         if self.look.field_order is not None:
             context.field_order = _FIELD_ORDERS[self.look.field_order]
 
-    def _converted(self, frame: np.ndarray) -> av.VideoFrame:
+    def converted(self, frame: np.ndarray) -> av.VideoFrame:
+        """A frame, uint8 (H, W, 3) RGB, as it goes into the stream."""
         picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
         form = self.look.pixel_format
         if VideoFormat(form).is_rgb:

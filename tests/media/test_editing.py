@@ -13,6 +13,7 @@ from PIL import Image
 from sora_cli.errors import SoraError
 from sora_cli.media.clip import ClipFrame, open_source
 from sora_cli.media.editing import ClipWriter, open_clip_writer
+from sora_cli.media.planes import views
 from sora_cli.media.probe import Probe, probe
 from sora_cli.media.writer import FrameWriter
 
@@ -332,3 +333,31 @@ def test_a_copied_frame_needs_no_native(tmp_path: Path, make_clip: MakeClip) -> 
         with open_clip_writer(tmp_path / "b.mkv", **settings(clip.probe, frames=1)) as writer:
             writer.copy(bare)
     assert probe(tmp_path / "b.mkv").frames == 1
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv444p", "yuv422p10le", "gray", "bgr0"])
+def test_a_patch_leaves_every_sample_outside_its_mask_alone(tmp_path: Path, pixel_format: str) -> None:
+    source, target = tmp_path / "clip.mkv", tmp_path / "out.mkv"
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("ffv1", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 32, 24, pixel_format
+        for k in range(3):
+            pixels = np.random.default_rng(k).integers(0, 255, (24, 32, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24").reformat(format=pixel_format)))
+        container.mux(stream.encode())
+    inside = np.zeros((24, 32), bool)
+    inside[4:10, 6:20] = True
+    made = np.full((24, 32, 3), 200, np.uint8)
+    with open_source(source) as clip:
+        size = {"width": 32, "height": 24, "fps": Fraction(24), "frames": 3}
+        with open_clip_writer(target, like=clip.probe, **size, sounds=[], metadata=None, force=False) as writer:
+            for frame in clip.frames():
+                writer.patch(frame, made, inside)
+    with av.open(str(source)) as before, av.open(str(target)) as after:
+        for one, other in zip(before.decode(video=0), after.decode(video=0), strict=True):
+            assert one.format.name == other.format.name
+            for own, patched in zip(views(one), views(other), strict=True):
+                down, across = 24 // own.shape[0], 32 // own.shape[1]
+                mask = inside[::down, ::across]
+                assert (own[~mask] == patched[~mask]).all()
+                assert (patched[mask] == patched[mask][0]).all()
