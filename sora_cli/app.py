@@ -20,6 +20,7 @@ from sora_cli.commands import (
     loop,
     models,
     reconstruct,
+    resume,
     upscale,
 )
 from sora_cli.console import print_line
@@ -45,6 +46,7 @@ app.command("edit", cls=ConfiguredCommand)(edit.edit)
 app.command("upscale", cls=ConfiguredCommand)(upscale.upscale)
 app.command("reconstruct", cls=ConfiguredCommand)(reconstruct.reconstruct)
 later.register(app, later.COMMANDS)
+app.command("resume")(resume.resume)
 app.command("info")(info.info)
 app.add_typer(models.app, name="models")
 app.command("doctor")(doctor.doctor)

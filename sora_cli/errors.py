@@ -32,6 +32,9 @@ EXIT_CODES: Mapping[str, int] = MappingProxyType(
     }
 )
 
+RESUME = "sora resume"
+"""How a note on an exception begins that says how to go on."""
+
 _WRITE_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EFBIG, errno.ENAMETOOLONG}
 
 

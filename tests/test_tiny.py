@@ -142,12 +142,12 @@ def test_job_folder_is_there_before_torch(spawn: Any, own_home: Path):
     module.write_text(
         "import sys\n"
         "import sora_cli.engine.job as job\n"
-        "whole = job.open_job\n"
-        "def watched(request):\n"
+        "whole = job.new_job\n"
+        "def watched(*asked):\n"
         "    assert 'torch' not in sys.modules\n"
         "    print('early', file=sys.stderr)\n"
-        "    return whole(request)\n"
-        "job.open_job = watched\n"
+        "    return whole(*asked)\n"
+        "job.new_job = watched\n"
         "from sora_cli.app import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )

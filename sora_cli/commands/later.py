@@ -16,10 +16,7 @@ class Later:
     about: str
 
 
-COMMANDS = (
-    Later("batch", "JOBS.jsonl", "Run many jobs from a file"),
-    Later("resume", "[JOB | --list]", "Finish a job that was stopped"),
-)
+COMMANDS = (Later("batch", "JOBS.jsonl", "Run many jobs from a file"),)
 
 MODEL_COMMANDS = (
     Later("pull", "HUB-ID", "Download a model"),

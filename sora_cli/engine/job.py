@@ -1,6 +1,7 @@
-"""A job's folder: the request, and latents on disk, from the first moment until the result is whole.
+"""A job's folder: the request, where it stands, and latents on disk, from the first moment until the result is whole.
 
-This module needs no torch: the folder is there before the heavy imports begin.
+A run that is stopped or killed leaves its folder, from which `sora resume` goes on. This module needs no torch: the
+folder is there before the heavy imports begin.
 """
 
 import errno
@@ -11,16 +12,30 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from sora_cli.errors import SoraError
+from sora_cli.errors import RESUME, SoraError, as_sora_error
 from sora_cli.request import Request
 from sora_cli.settings import folders
+from sora_weights.registry import find_model
+from sora_weights.store import sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+ABOUT, LOCK = "job.json", "lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Where the result goes, as it was asked for, and how it is written."""
+
+    output: str
+    force: bool
+    embed_metadata: bool
 
 
 class LatentFile:
@@ -30,12 +45,19 @@ class LatentFile:
     """
 
     def __init__(self, path: Path, frames: int, shape: tuple[int, int, int]) -> None:
-        """Make the file for `frames` latent frames of `shape` (c, h, w). Raises OSError when the disk is full."""
+        """The file for `frames` latent frames of `shape` (c, h, w): the one that is there, else a new one.
+
+        Raises OSError when the disk is full.
+        """
         self.path, self.frames, self.shape = path, frames, shape
         self._bytes = 4 * math.prod(shape)
+        if path.is_file() and path.stat().st_size == frames * self._bytes:
+            return
         with open(path, "wb") as file:
             if hasattr(os, "posix_fallocate"):  # a full disk is an error now, not in the middle of the work
                 os.posix_fallocate(file.fileno(), 0, frames * self._bytes)
+            else:
+                file.truncate(frames * self._bytes)
 
     def read(self, start: int, stop: int) -> "Tensor":
         """Latent frames start .. stop - 1, (1, c, t, h, w)."""
@@ -68,20 +90,102 @@ class Job:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    @property
+    def name(self) -> str:
+        """What `sora resume` calls it."""
+        return self.folder.name
+
+    @property
+    def request(self) -> Request:
+        """The request that the job is for. Raises SoraError("bad_input")."""
+        return Request.from_json(self._about()["request"])
+
+    @property
+    def delivery(self) -> Delivery:
+        """Where its result goes, from any current folder. Raises SoraError("bad_input")."""
+        about = self._about()
+        delivery = Delivery(**about["delivery"])
+        return replace(delivery, output=str(Path(about["folder"]) / delivery.output))
+
     def latents(self, name: str, frames: int, shape: tuple[int, int, int]) -> LatentFile:
-        """Room for `frames` latent frames of `shape` (c, h, w)."""
+        """Room for `frames` latent frames of `shape` (c, h, w); what is there already stays."""
         return LatentFile(self.folder / f"{name}.latents", frames, shape)
 
     def drop(self, latents: LatentFile) -> None:
         """Remove latents that are not needed any more."""
         latents.path.unlink(missing_ok=True)
 
+    def write(self, request: Request, delivery: Delivery) -> None:
+        """Put down what the job is for, and by which files. Raises OSError."""
+        about = {
+            "request": request.to_json(),
+            "delivery": asdict(delivery),
+            "folder": os.getcwd(),
+            "digest": find_model(request.model).digest(),
+            "sources": {path: sha256_of(Path(path)) for path in request.sources if Path(path).is_file()},
+        }
+        (self.folder / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
+
+    def check(self) -> None:
+        """Go to the folder that the job was started in; raise SoraError("bad_input") for weights or sources that are
+        not what they were, as their frames would be others.
+        """
+        about = self._about()
+        try:
+            os.chdir(about["folder"])
+        except OSError as error:
+            gone = f"{about['folder']}: the job was started there, and it is gone"
+            raise SoraError("bad_input", gone, "make it again") from error
+        for path, digest in about["sources"].items():
+            if not Path(path).is_file() or sha256_of(Path(path)) != digest:
+                raise SoraError("bad_input", f"{path}: it is not what the job was started with", "start it again")
+        if find_model(self.request.model).digest() != about["digest"]:
+            raise SoraError("bad_input", f"job {self.name}: its model's weights have changed", "start it again")
+
+    @contextmanager
+    def held(self, *, new: bool) -> Iterator[None]:
+        """The job is this process's alone, and is removed when the work succeeds; what was stopped is kept.
+
+        A `new` job is removed as well when it is refused.
+
+        Raises SoraError("bad_usage") where another process has it; the errors of stopped work say how to go on.
+        """
+        with open(self.folder / LOCK, "wb") as lock:
+            if not _take(lock):
+                raise SoraError("bad_usage", f"job {self.name}", "another process is at it")
+            try:
+                yield
+            except BaseException as error:
+                if new and as_sora_error(error).exit_code == 2:
+                    shutil.rmtree(self.folder, ignore_errors=True)
+                else:
+                    error.add_note(f"{RESUME} {self.name}")
+                raise
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def is_running(self) -> bool:
+        """Whether a process is at it now."""
+        try:
+            with open(self.folder / LOCK, "rb+") as lock:
+                return not _take(lock)
+        except OSError:
+            return False
+
+    def _about(self) -> dict[str, Any]:
+        try:
+            about = json.loads((self.folder / ABOUT).read_bytes())
+            if not {"request", "delivery", "folder", "digest", "sources"} <= set(about):
+                raise ValueError("incomplete")
+        except (OSError, ValueError, TypeError) as error:
+            raise SoraError("bad_input", f"{self.folder}: it holds no job", "see sora resume --list") from error
+        return dict(about)
+
 
 @contextmanager
-def open_job(request: Request) -> Iterator[Job]:
-    """Make the folder and write the request into it; remove it when the work is over, however it ends.
+def new_job(request: Request, delivery: Delivery) -> Iterator[Job]:
+    """Make a folder, write the request into it, and hold it.
 
-    Raises SoraError("bad_settings") where no folder can be made.
+    Raises SoraError("bad_settings") where no folder can be made, and what `Job.held` raises.
     """
     folder = folders()["jobs"] / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     try:
@@ -93,8 +197,35 @@ def open_job(request: Request) -> Iterator[Job]:
         raise SoraError(
             "bad_settings", f"{folder.parent}: {reason}", "set SORA_HOME to a folder to write to"
         ) from error
+    job = Job(folder)
+    with job.held(new=True):
+        job.write(request, delivery)
+        yield job
+
+
+def stopped_jobs() -> list[Job]:
+    """The jobs that no process is at, the latest last."""
+    found = folders()["jobs"]
+    with suppress(OSError):
+        names = sorted(path for path in found.iterdir() if (path / ABOUT).is_file())
+        return [job for path in names if not (job := Job(path)).is_running()]
+    return []
+
+
+def _take(lock: BinaryIO) -> bool:
+    """Lock an open file for as long as it is open, or say that it is locked."""
     try:
-        (folder / "request.json").write_text(json.dumps(request.to_json(), indent=1), encoding="utf-8")
-        yield Job(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        try:
+            msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        except OSError:
+            return False
+        return True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sora_cli.engine.backbones import Backbone, Condition, Place, Text
 from sora_cli.engine.canvas import Canvas, Level
+from sora_cli.engine.checkpoint import Point
 from sora_cli.engine.decode import decode_frames, decode_groups
 from sora_cli.engine.denoiser import (
     Denoiser,
@@ -44,14 +45,15 @@ from sora_cli.engine.schedule import (
     scheduler_from_config,
     truncate,
 )
-from sora_cli.engine.solvers import SOLVERS, rows_for
+from sora_cli.engine.solvers import SOLVERS, rows_for, state_from_tensors
 from sora_cli.model.vae.patch import TIME, PatchVAE
 from sora_weights.spec import FlowSpec, Grid, Model
 
 ENLARGE_TILE = 48  # the same on every machine: what is enlarged is sampled from
 KEPT_TEXTS = 64  # encoded prompts in the cache; the oldest go first
 
-OnStep = Callable[[int, Step], None]
+OnStep = Callable[[int, Step, Tensor], None]
+"""Gets a window's number, its step, and the generator's state when the level began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,19 +177,26 @@ def denoise_level(
     on_step: OnStep,
     known: Sequence[bool] = (),
     kept: Kept | None = None,
+    point: Point | None = None,
 ) -> None:
     """Make what is not `known` of the latent frames in `latents`, window after window in time.
 
     `start` holds the clean latents to refine, or is None for pure noise. `kept` is what stays as it is in part of the
-    picture. `on_step` gets the steps done so far.
+    picture. `on_step` is told of every step. From a `point` of this level work goes on to the same latents.
     """
     flow = sampler.flow
     channels, rows, columns = latents.shape
+    if point is not None:
+        sampler.generator.set_state(point.tensors["level"])
+    began = sampler.generator.get_state()
     common = common_noise((1, channels, 1, rows, columns), sampler.generator) if flow.shared_noise else None
     for index, span in enumerate(spans(latents.frames, flow.window, flow.context, known)):
-        tell = partial(_tell, on_step, index * len(stage.rows))
+        if point is not None and index < point.mark.window:
+            continue
+        here = point if point is not None and index == point.mark.window else None
         told = _told_at(sampler, (span.first + span.last) / 2 / latents.frames)
-        made = _denoise_span(told, stage, latents, start, common, span, tell, kept)
+        tell = partial(_tell, on_step, index, began)
+        made = _denoise_span(told, stage, latents, start, common, span, tell, kept, here)
         latents.write(span.first, made[:, :, span.first - span.start : span.last - span.start])
 
 
@@ -200,8 +209,8 @@ def _told_at(sampler: Sampler, share: float) -> Sampler:
     return replace(sampler, words=replace(sampler.words, prompt=prompt))
 
 
-def _tell(on_step: OnStep, before: int, step: Step) -> None:
-    on_step(before + step.done, step)
+def _tell(on_step: OnStep, window: int, began: Tensor, step: Step) -> None:
+    on_step(window, step, began)
 
 
 def _denoise_span(
@@ -213,24 +222,29 @@ def _denoise_span(
     span: Span,
     on_step: Callable[[Step], None],
     kept: Kept | None,
+    point: Point | None,
 ) -> Tensor:
     """Denoise latent frames span.start .. span.stop - 1; returns them all, known ones included.
 
-    `common` is what all frames' noise has in common, in this window and in every other.
+    `common` is what all frames' noise has in common, in this window and in every other. At a `point` inside the window
+    nothing is drawn anew.
     """
     device = sampler.backbone.device
     channels, rows, columns = latents.shape
-    noise, known = (
-        _noise(sampler, span, (channels, rows, columns), common).to(device),
-        _known(sampler, latents, span, kept),
-    )
+    noise = _noise(sampler, span, (channels, rows, columns), common).to(device)
+    known = _known(sampler, latents, span, kept)
     steps, clean = stage.rows, None if start is None else start.read(span.start, span.stop).to(device)
     if clean is None and known is not None and kept is None and sampler.flow.known_start < 1:
-        steps, clean = tuple(row for row in steps if row.sigma <= sampler.flow.known_start), carried(known)
+        fewer = tuple(row for row in steps if row.sigma <= sampler.flow.known_start)
+        steps, clean = fewer or steps[-1:], carried(known)
     x = noise if clean is None else noised(clean, noise, steps[0])
-    solver = SOLVERS[stage.solver]
-    denoiser = _denoiser(sampler, stage, known, span)
-    return sample(denoiser, rows_for(solver, steps), x, solver, _draws(sampler, x), on_step)
+    solver, denoiser = SOLVERS[stage.solver], _denoiser(sampler, stage, known, span)
+    go = partial(sample, denoiser, rows_for(solver, steps), solver=solver, draw=_draws(sampler, x), on_step=on_step)
+    if point is None or "x" not in point.tensors:
+        return go(x)
+    there = {name: tensor.to(device) for name, tensor in point.tensors.items() if name not in ("level", "generator")}
+    sampler.generator.set_state(point.tensors["generator"])
+    return go(there.pop("x"), state=state_from_tensors(there), start=point.mark.done)
 
 
 def carried(known: Known) -> Tensor:

@@ -14,7 +14,7 @@ from sora_cli.engine.solvers import Draw, Solver, State
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """A completed step: `done` rows so far, the latents x after it, the x0 predicted in it, the new state.
+    """A completed step: `done` rows of `total`, the latents x after it, the x0 predicted in it, the new state.
 
     (x, state, done) and the generator's state behind `draw` are all that a checkpoint needs.
     """
@@ -23,6 +23,7 @@ class Step:
     x: Tensor
     x0: Tensor
     state: State
+    total: int
 
 
 def sample(
@@ -43,7 +44,7 @@ def sample(
     for done, row in enumerate(rows[start:], start + 1):
         x0 = denoise(x, row)
         state, x = solver(state, row, x, x0, draw)
-        on_step(Step(done, x, x0, state))
+        on_step(Step(done, x, x0, state, len(rows)))
     return x
 
 

@@ -1,12 +1,15 @@
-"""A job's folder: there while the work goes on, gone after it; latents come back as they were written."""
+"""A job's folder: there until the result is, and no longer; latents come back as they were written."""
 
+import shutil
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 import torch
 
-from sora_cli.engine.job import LatentFile, open_job
+from sora_cli.engine.job import Delivery, Job, LatentFile, new_job, stopped_jobs
+from sora_cli.errors import SoraError
 from sora_cli.request import Request
 
 REQUEST = Request("generate", "猫", "", "diorama", 32, 32, 5, Fraction(24), 2, 3.0, 0, "auto", "auto", None, False)
@@ -22,9 +25,53 @@ def test_latents_come_back_as_they_were_written(tmp_path: Path):
     assert torch.equal(torch.stack(list(file), 2), latents)
 
 
-def test_folder_goes_away_with_the_work_even_when_it_fails(own_home: Path):
-    with pytest.raises(RuntimeError, match="broken"), open_job(REQUEST) as job:
-        assert "\\u732b" in (job.folder / "request.json").read_text()
-        job.latents("level0", 2, (1, 2, 2))
-        raise RuntimeError("broken")
+DELIVERY = Delivery("out.mkv", force=False, embed_metadata=True)
+
+
+def test_folder_goes_away_with_the_work_and_when_it_is_refused(own_home: Path):
+    with new_job(REQUEST, DELIVERY) as job:
+        assert job.folder.is_dir()
     assert not job.folder.exists()
+    with pytest.raises(SoraError), new_job(REQUEST, DELIVERY) as job:
+        raise SoraError("bad_input", "no")
+    assert not job.folder.exists()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt(), OSError(28, "full")])
+def test_what_was_stopped_is_kept_and_says_how_to_go_on(own_home: Path, error: BaseException):
+    with pytest.raises(type(error)) as caught, new_job(REQUEST, DELIVERY) as job:
+        job.latents("level0", 2, (1, 2, 2))
+        raise error
+    assert caught.value.__notes__ == [f"sora resume {job.name}"]
+    assert job.name in [each.name for each in stopped_jobs()]
+    assert job.request == REQUEST
+    assert job.delivery.output == str(Path.cwd() / "out.mkv")
+    with job.held(new=False):
+        pass
+    assert not job.folder.exists()
+
+
+def test_two_processes_never_take_the_same_job(own_home: Path):
+    with new_job(REQUEST, DELIVERY) as job:
+        assert job.is_running()
+        assert job.name not in [each.name for each in stopped_jobs()]
+        with pytest.raises(SoraError, match="another process"), Job(job.folder).held(new=False):
+            pass
+    assert not job.folder.exists()
+
+
+def test_latents_that_are_there_stay(tmp_path: Path):
+    LatentFile(tmp_path / "x.latents", 2, (1, 2, 2)).write(0, torch.ones(1, 1, 2, 2, 2))
+    assert LatentFile(tmp_path / "x.latents", 2, (1, 2, 2)).read(0, 2).sum() == 8
+
+
+def test_sources_that_have_changed_are_refused(own_home: Path, tmp_path: Path):
+    clip = tmp_path / "clip.mkv"
+    clip.write_bytes(b"one")
+    with pytest.raises(RuntimeError), new_job(replace(REQUEST, clip=str(clip)), DELIVERY) as job:
+        raise RuntimeError
+    job.check()
+    clip.write_bytes(b"other")
+    with pytest.raises(SoraError, match=r"clip\.mkv"):
+        job.check()
+    shutil.rmtree(job.folder)

@@ -1,0 +1,85 @@
+"""Jobs that were killed go on to the very same frames."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from sora_cli.engine.job import stopped_jobs
+from sora_cli.media.writer import open_writer
+
+GENERATE = ("generate", "a cat at sunset", "--size", "200x120", "--frames", 30, "--steps", 8, "--seed", 3)
+EXTEND = ("extend", "clip.mkv", "a fish", "--both", "--seconds", 1, "--steps", 6, "--seed", 3)
+KILLS = int(os.environ.get("KILLS", "2"))  # of each command; before a release: KILLS=20 pytest tests/test_resume.py
+
+
+def read(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def clip(path: Path) -> None:
+    rng = np.random.default_rng(1)
+    with open_writer(path, width=200, height=120, fps=Fraction(24), frames=26, metadata=None, force=True) as writer:
+        for _ in range(26):
+            writer.write(rng.integers(0, 255, (12, 20, 3), dtype=np.uint8).repeat(10, 0).repeat(10, 1))
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("command", [GENERATE, EXTEND], ids=["generate", "extend"])
+def test_killed_job_resumes_to_the_same_frames(spawn: Any, command: tuple[object, ...]):
+    folder, dice = spawn.folder, random.Random(7)
+    clip(folder / "clip.mkv")
+    began = time.monotonic()
+    code, _, err = finish(spawn(*command, "-o", "whole.mkv"))
+    assert code == 0, err
+    length, whole = time.monotonic() - began, read(folder / "whole.mkv")
+    for kill in range(KILLS):
+        resumed = False
+        while not resumed:
+            process = spawn(*command, "-o", f"{kill}.mkv", "--force")
+            time.sleep(dice.uniform(0.3, 0.95) * length)
+            process.send_signal(signal.SIGKILL)
+            finished = finish(process)[0] == 0
+            resumed = bool(stopped_jobs()) and not finished
+        assert not (folder / f"{kill}.mkv").exists()
+        code, _, err = finish(spawn("resume", "--json"))
+        assert code == 0, err
+        assert (read(folder / f"{kill}.mkv") == whole).all()
+        assert not stopped_jobs()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_the_job_and_says_how_to_go_on(spawn: Any, number: signal.Signals):
+    heard = lambda: signal.signal(number, signal.SIG_DFL)  # noqa: E731 - whatever the tests themselves ignore
+    process = spawn(*GENERATE, "-o", "out.mkv", preexec_fn=heard)
+    assert any(line.startswith("draft") for line in iter(process.stderr.readline, ""))
+    began = time.monotonic()
+    process.send_signal(number)
+    code, out, err = finish(process)
+    assert (code, out) == (130, "")
+    assert time.monotonic() - began < 4
+    (job,) = stopped_jobs()
+    assert err.splitlines()[-1] == f"error: stopped before the end: go on with sora resume {job.name}"
+    assert job.name in spawn("resume", "--list", "--json").communicate(timeout=60)[0]
+    code, out, err = finish(spawn("resume", job.name))
+    assert code == 0, err
+    assert len(read(Path(out.strip()))) == 30
+
+
+def test_nothing_to_resume_is_said_in_one_line(sora: Callable[..., Any]):
+    assert sora("resume", "no-such-job").code == 2
+    assert "resume --list" in sora("resume").err
