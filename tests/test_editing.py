@@ -118,7 +118,7 @@ def test_upscale_gives_the_same_frames_larger(sora: Callable[..., Any], folder: 
     made = read(folder / "out.mkv")
     assert made.shape == (9, 96, 128, 3)
     smaller = made.reshape(9, 48, 2, 64, 2, 3).mean((2, 4))
-    assert np.abs(smaller - clip).mean() < 25
+    assert np.corrcoef(smaller.ravel(), clip.ravel())[0, 1] > 0.8
 
 
 def test_blend_lets_two_clips_overlap(sora: Callable[..., Any], folder: Path):

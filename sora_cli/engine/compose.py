@@ -39,20 +39,17 @@ def made_frames(
     blurs, and the network goes its own way. So its nearest frame is brought as near to the given one as the given
     frames are to each other, and the difference is taken back over half a second.
     """
-    stream = iter(decoded)
+    frames = islice(decoded, board.first, board.first + board.count)
     fade = max(1, round(FADE_SECONDS * fps))
     before, behind = (_neighbours(board, sources, side, fade) for side in (-1, 1))
-    frames = islice(stream, board.first, board.first + board.count)
-    waiting: deque[np.ndarray] = deque()
-    left: Joint | None = None
+    waiting = deque(islice(frames, fade + 1))
+    left = _joint(before, list(waiting), fade)
     done = 0
     for frame in frames:
-        left = _joint(before, frame, fade) if done == 0 and not waiting else left
+        yield _mended(waiting.popleft(), done, board.count, left, None)
+        done += 1
         waiting.append(frame)
-        if len(waiting) > fade:
-            yield _mended(waiting.popleft(), done, board.count, left, None)
-            done += 1
-    right = _joint(behind, waiting[-1], fade) if waiting else None
+    right = _joint(behind, list(waiting)[::-1], fade)
     for frame in waiting:
         yield _mended(frame, done, board.count, left, right)
         done += 1
@@ -73,17 +70,30 @@ def _neighbours(board: Board, sources: Sequence[Source], side: int, reach: int) 
     return []
 
 
-def _joint(given: Sequence[np.ndarray], made: np.ndarray, fade: int) -> Joint | None:
-    """What brings the made frame beside a join as near to the given frame as those are to each other."""
-    if not given:
+def _joint(given: Sequence[np.ndarray], made: Sequence[np.ndarray], fade: int) -> Joint | None:
+    """What brings the nearest made frame as near to the nearest given one as frames on both sides are to each other.
+
+    Both sequences begin at the join. What is taken back adds to the steps of the made frames, so these are measured
+    once with a first guess.
+    """
+    if not given or not made:
         return None
-    jump = difference(given[0], made)
-    steps = [difference(one, other) for one, other in pairwise(given)]
+    guess = _bringing(given[0], made[0], _steps(given), fade)
+    mended = [_mended(frame, away, len(made), guess, None) for away, frame in enumerate(made)]
+    return _bringing(given[0], made[0], [*_steps(given), *_steps(mended)], fade)
+
+
+def _steps(frames: Sequence[np.ndarray]) -> list[float]:
+    return [difference(one, other) for one, other in pairwise(frames)]
+
+
+def _bringing(given: np.ndarray, made: np.ndarray, steps: Sequence[float], fade: int) -> Joint | None:
+    """What makes the step from one frame to the other the median of `steps`, if it is larger."""
+    jump = difference(given, made)
     usual = float(np.median(steps)) if steps else jump
     if jump <= usual:
         return None
-    off = (given[0].astype(np.float32) - made) * (1 - usual / jump)
-    return Joint(off, fade)
+    return Joint((given.astype(np.float32) - made) * (1 - usual / jump), fade)
 
 
 def _mended(frame: np.ndarray, index: int, count: int, before: Joint | None, behind: Joint | None) -> np.ndarray:

@@ -193,10 +193,11 @@ def denoise_level(
     for index, span in enumerate(spans(latents.frames, flow.window, flow.context, known)):
         if point is not None and index < point.mark.window:
             continue
+        level = flow.given_start if any(known) else flow.handed_start
         here = point if point is not None and index == point.mark.window else None
         told = _told_at(sampler, (span.first + span.last) / 2 / latents.frames)
         tell = partial(_tell, on_step, index, began)
-        made = _denoise_span(told, stage, latents, start, common, span, tell, kept, here)
+        made = _denoise_span(told, stage, latents, start, common, span, tell, kept, here, level)
         latents.write(span.first, made[:, :, span.first - span.start : span.last - span.start])
 
 
@@ -223,19 +224,20 @@ def _denoise_span(
     on_step: Callable[[Step], None],
     kept: Kept | None,
     point: Point | None,
+    level: float,
 ) -> Tensor:
     """Denoise latent frames span.start .. span.stop - 1; returns them all, known ones included.
 
     `common` is what all frames' noise has in common, in this window and in every other. At a `point` inside the window
-    nothing is drawn anew.
+    nothing is drawn anew. Beside known frames drawing starts from these at noise `level`, where that is below 1.
     """
     device = sampler.backbone.device
     channels, rows, columns = latents.shape
     noise = _noise(sampler, span, (channels, rows, columns), common).to(device)
     known = _known(sampler, latents, span, kept)
     steps, clean = stage.rows, None if start is None else start.read(span.start, span.stop).to(device)
-    if clean is None and known is not None and kept is None and sampler.flow.known_start < 1:
-        fewer = tuple(row for row in steps if row.sigma <= sampler.flow.known_start)
+    if clean is None and known is not None and kept is None and level < 1:
+        fewer = tuple(row for row in steps if row.sigma <= level)
         steps, clean = fewer or steps[-1:], carried(known)
     x = noise if clean is None else noised(clean, noise, steps[0])
     solver, denoiser = SOLVERS[stage.solver], _denoiser(sampler, stage, known, span)

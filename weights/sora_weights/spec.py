@@ -219,8 +219,8 @@ class FlowSpec:
     frames have in common (Ge et al. 2023, Preserve Your Own Correlation, arXiv:2305.10474, mixed noise).
     `noise_layout` is the order of axes in which the family's reference draws noise, in the network's own precision
     where `narrow_noise`. Beside known frames guidance is at most `known_guidance`: they say more than words;
-    and what is drawn starts from them, at noise level `known_start`, where that is below 1. `solver` and `shift` count
-    where a model brings no scheduler_config.json.
+    and what is drawn starts from them at noise level `given_start`, or at `handed_start` where they were drawn too.
+    `solver` and `shift` count where a model brings no scheduler_config.json.
     """
 
     solver: str = "euler"
@@ -236,7 +236,8 @@ class FlowSpec:
     noise_layout: str = "b c t h w"
     narrow_noise: bool = False
     known_guidance: float = math.inf
-    known_start: float = 1.0
+    given_start: float = 1.0
+    handed_start: float = 1.0
 
 
 DenoiserSpec = DiTSpec | WanSpec | CogVideoXSpec

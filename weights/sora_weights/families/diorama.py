@@ -106,6 +106,7 @@ FAMILY = Family(
         refine_steps=4,
         shared_noise=0.5,
         known_guidance=1.5,
-        known_start=0.85,
+        given_start=0.6,
+        handed_start=0.85,
     ),
 )
