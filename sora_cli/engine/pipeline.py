@@ -43,7 +43,6 @@ from sora_cli.engine.schedule import (
     flow_schedule,
     noised,
     scheduler_from_config,
-    truncate,
 )
 from sora_cli.engine.solvers import SOLVERS, rows_for, state_from_tensors
 from sora_cli.model.vae.patch import TIME, PatchVAE
@@ -139,7 +138,8 @@ def scheduler_of(model: Model, flow: FlowSpec) -> Scheduler:
     """
     if model.scheduler is not None:
         return scheduler_from_config(model.scheduler)
-    return Scheduler(flow.solver, "x0", partial(flow_schedule, shift=flow.shift, scale=1.0))
+    rows = partial(flow_schedule, shift=flow.shift, scale=1.0)
+    return Scheduler(flow.solver, "x0", rows, lambda steps, start: rows(steps, start=start))
 
 
 def stages(
@@ -151,7 +151,7 @@ def stages(
     than refining does.
     """
     solver, prediction = scheduler.solver, scheduler.prediction
-    rows = scheduler.rows(steps) if strength == 1 else truncate(scheduler.rows(steps), strength)
+    rows = scheduler.rows(steps) if strength == 1 else scheduler.part(steps, strength)
     levels = canvas.levels if strength > flow.refine_from else canvas.levels[-1:]
     refine = flow_schedule(max(flow.refine_steps, 1), start=flow.refine_from, scale=1.0)
     later = (Stage(level, refine, solver, prediction, 1.0) for level in levels[1:])

@@ -121,11 +121,21 @@ def _stay_at_end(row: Row) -> Row:
 
 @dataclass(frozen=True, slots=True)
 class Scheduler:
-    """What a scheduler_config.json says: a key of SOLVERS, what the network predicts, the rows of n steps."""
+    """What a scheduler_config.json says: a key of SOLVERS, what the network predicts, the rows of n steps.
+
+    `levels` gives the rows of n steps from any noise level on; None for discrete schedules, which are cut instead.
+    """
 
     solver: str
     prediction: Prediction
     rows: Callable[[int], Rows]
+    levels: Callable[[int, float], Rows] | None = None
+
+    def part(self, steps: int, strength: float) -> Rows:
+        """The last `strength` share of the rows, or as many from noise level `strength` on."""
+        if self.levels is None:
+            return truncate(self.rows(steps), strength)
+        return self.levels(max(1, math.floor(strength * steps + 0.5)), strength)
 
 
 def scheduler_from_config(config: Config) -> Scheduler:
