@@ -14,6 +14,8 @@ from sora_cli.model.vae.cogvideox import CogVideoXVAE
 from sora_cli.model.vae.patch import SPACE, PatchVAE
 from sora_cli.model.vae.wan import WanVAE
 
+SPREAD = (0.375, 0.125, -0.375, -0.125)  # of a jump: to the last frame before it and the one before, then behind it
+
 
 @dataclass(frozen=True, slots=True)
 class Tile:
@@ -80,6 +82,27 @@ def decode_groups(vae: PatchVAE, latents: Iterable[Tensor], side: int) -> Iterat
             frames[region] = rearrange(pixels, "c T h w -> T c h w").float().cpu()
         yield frames[-1:] if before is None else frames
         before = latent
+
+
+def steadied(groups: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Groups of frames (n, 3, H, W) in [-1, 1] whose texture doesn't jump from one group to the next.
+
+    What a step from group to group has beyond the steps on either side of it is no movement: the network draws grain
+    anew for every latent frame. It is spread over the two frames on either side, so that they make a ramp.
+    """
+    before: Tensor | None = None
+    for group in groups:
+        after = group.clone()
+        if before is not None:
+            steps = [part[1] - part[0] for part in (before[-2:], after[:2]) if len(part) == 2]
+            usual = sum(steps) / len(steps) if steps else torch.zeros_like(after[0])
+            jump = after[0] - before[-1] - usual
+            for frame, share in zip((before[-1:], before[-2:-1], after[:1], after[1:2]), SPREAD, strict=True):
+                frame += share * jump
+            yield before.clamp_(-1, 1)
+        before = after
+    if before is not None:
+        yield before.clamp_(-1, 1)
 
 
 @torch.no_grad()

@@ -93,10 +93,13 @@ def _write(studio: "Studio", latents: list[LatentFile], delivery: Delivery) -> W
 
 def _frames(studio: "Studio", board: int, latents: LatentFile) -> "Iterator[np.ndarray]":
     """All frames of a board's canvas as they are decoded."""
-    from sora_cli.engine.decode import decode_frames, frames_of
+    from sora_cli.engine.decode import decode_frames, frames_of, steadied
 
-    groups = decode_frames(studio.vae, latents, latents.frames, studio.work.memory.tile_side, studio.job.folder)
-    return frames_of(groups, studio.work.canvases[board])
+    work = studio.work
+    groups = decode_frames(studio.vae, latents, latents.frames, work.memory.tile_side, studio.job.folder)
+    if work.flow.steady and not all(work.known(board)):
+        groups = steadied(groups)
+    return frames_of(groups, work.canvases[board])
 
 
 def _result(studio: "Studio", written: Written, notes: tuple[str, ...]) -> Result:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sora_cli.engine.canvas import Grid, lay_out
-from sora_cli.engine.decode import decode_groups, frames_of, tiles
+from sora_cli.engine.decode import decode_groups, frames_of, steadied, tiles
 from sora_cli.model.vae.patch import PatchVAE
 from sora_weights.spec import PatchVAESpec
 
@@ -52,6 +52,19 @@ def test_frames_are_exactly_as_many_and_as_large_as_asked(vae, width: int, heigh
     made = list(frames_of(decode_groups(vae, latents.unbind(2), 4), canvas))
     assert len(made) == frames
     assert {(frame.shape, frame.dtype.name) for frame in made} == {((height, width, 3), "uint8")}
+
+
+def test_a_jump_of_texture_between_groups_becomes_a_ramp():
+    levels = [torch.full((n, 3, 2, 2), level) for n, level in ((1, 0.0), (4, 0.0), (4, 0.8), (4, 0.8))]
+    values = torch.cat(list(steadied(levels)))[:, 0, 0, 0]
+    steps = values.diff()
+    assert torch.allclose(steps, torch.tensor([0, 0, 0.1, 0.2, 0.2, 0.2, 0.1, 0, 0, 0, 0, 0]), atol=1e-6)
+
+
+def test_even_movement_is_left_as_it_is():
+    ramp = torch.linspace(-0.9, 0.9, 13).view(13, 1, 1, 1).expand(13, 3, 2, 2)
+    groups = [ramp[:1], ramp[1:5], ramp[5:9], ramp[9:]]
+    assert torch.allclose(torch.cat(list(steadied(groups))), ramp, atol=1e-6)
 
 
 def test_padding_is_cut_from_both_sides(vae):

@@ -220,6 +220,7 @@ class FlowSpec:
     `noise_layout` is the order of axes in which the family's reference draws noise, in the network's own precision
     where `narrow_noise`. Beside known frames guidance is at most `known_guidance`: they say more than words;
     and what is drawn starts from them at noise level `given_start`, or at `handed_start` where they were drawn too.
+    `steady` evens out jumps of texture between the frames of one latent frame and the next.
     `solver` and `shift` count where a model brings no scheduler_config.json.
     """
 
@@ -238,6 +239,7 @@ class FlowSpec:
     known_guidance: float = math.inf
     given_start: float = 1.0
     handed_start: float = 1.0
+    steady: bool = False
 
 
 DenoiserSpec = DiTSpec | WanSpec | CogVideoXSpec

@@ -108,5 +108,6 @@ FAMILY = Family(
         known_guidance=1.5,
         given_start=0.6,
         handed_start=0.85,
+        steady=True,
     ),
 )
