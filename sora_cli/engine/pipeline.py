@@ -240,7 +240,7 @@ def _denoise_span(
         fewer = tuple(row for row in steps if row.sigma <= level)
         steps, clean = fewer or steps[-1:], carried(known)
     x = noise if clean is None else noised(clean, noise, steps[0])
-    solver, denoiser = SOLVERS[stage.solver], _denoiser(sampler, stage, known, span)
+    solver, denoiser = SOLVERS[stage.solver], _denoiser(sampler, stage, known, span, begun=start is not None)
     go = partial(sample, denoiser, rows_for(solver, steps), solver=solver, draw=_draws(sampler, x), on_step=on_step)
     if point is None or "x" not in point.tensors:
         return go(x)
@@ -294,10 +294,14 @@ def _known(sampler: Sampler, latents: LatentFile, span: Span, kept: Kept | None)
     return Known(there * mask, mask, sampler.known_mode)
 
 
-def _denoiser(sampler: Sampler, stage: Stage, known: Known | None, span: Span) -> Denoiser:
-    """The network with its words and positions, guided, in windows, with what is known kept."""
+def _denoiser(sampler: Sampler, stage: Stage, known: Known | None, span: Span, *, begun: bool) -> Denoiser:
+    """The network with its words and positions, guided, in windows, with what is known kept.
+
+    Known frames hold guidance back, but not where drawing is `begun` from a clip that the words are to change.
+    """
     frames = span.stop - span.start
-    guidance = stage.guidance if known is None else min(stage.guidance, sampler.flow.known_guidance)
+    most = stage.guidance if known is None or begun else sampler.flow.known_guidance
+    guidance = min(stage.guidance, most)
 
     def within(window: Window) -> Denoiser:
         part = known.crop(window) if known else None

@@ -175,13 +175,15 @@ def fit_heads(
 def _examples(
     network: nn.Module, sprites: dict[str, Sprites], width: int, height: int, count: int
 ) -> Iterator[tuple[Looks, int, int, Tensor]]:
-    """Random moments with their subject, scene and place (1, 3); half of the pictures are softened."""
+    """Random moments with their subject, scene and place (1, 3); half of the pictures are softened, half roughened."""
     rng = random.Random(11)
     for _ in range(count):
         scenario, time = replace(draw_scenario(rng), camera="static"), torch.tensor([rng.uniform(0, LATEST)])
         picture = render(scenario, sprites, View(width, height), time)
         if rng.random() < 0.5:
             picture = softened(picture, rng.choice((0.3, 0.5, 0.7)))
+        if rng.random() < 0.5:
+            picture = roughened(picture, rng.uniform(0.03, 0.15), rng.getrandbits(32))
         path = _path(scenario, time, width / height)
         place = torch.stack([path.x, path.lift, path.size.log()], -1)
         yield (
@@ -196,6 +198,17 @@ def softened(pictures: Tensor, by: float) -> Tensor:
     """Pictures made smaller by a factor and large again: sharpness is not what the judge shall look at."""
     small = F.interpolate(pictures, scale_factor=by, mode="bilinear", antialias=True)
     return F.interpolate(small, pictures.shape[2:], mode="bicubic").clamp(0, 1)
+
+
+def roughened(pictures: Tensor, by: float, seed: int) -> Tensor:
+    """Pictures with blotches of colour, a latent or half of one wide: nor shall the judge look at grain."""
+    noise = torch.Generator().manual_seed(seed)
+    height, width = pictures.shape[2:]
+    blotches = torch.zeros_like(pictures)
+    for size in (4, 8):
+        grain = torch.randn(len(pictures), 3, -(-height // size), -(-width // size), generator=noise)
+        blotches += F.interpolate(grain, (height, width), mode="bicubic") * by
+    return (pictures + blotches).clamp(0, 1)
 
 
 def fit_classes(features: Tensor, classes: Tensor, count: int) -> Head:
