@@ -6,8 +6,6 @@ Every decode is a process of its own, which says when it began and ended and how
 turns, medians are compared, and ratios are printed. Weights are random. Needs the `test` extra.
 """
 
-# ruff: noqa: T201 a script prints
-
 from __future__ import annotations
 
 import argparse
