@@ -135,16 +135,20 @@ def _counted(request: Request, clip: int) -> Request:
 
 def _seed(metadata: dict[str, Any] | None) -> int | None:
     """The seed that a file was made with, as far as its metadata can be believed."""
-    request = (metadata or {}).get("request")
-    seed = request.get("seed") if isinstance(request, dict) else None
+    seed = _recorded(metadata, "seed")
     return seed if type(seed) is int and 0 <= seed <= MAX_SEED else None
 
 
 def _told(metadata: dict[str, Any] | None) -> str | None:
     """The prompt that a file was made with, as far as its metadata can be believed."""
-    request = (metadata or {}).get("request")
-    prompt = request.get("prompt") if isinstance(request, dict) else None
+    prompt = _recorded(metadata, "prompt")
     return prompt if isinstance(prompt, str) and len(prompt) <= MAX_TEXT else None
+
+
+def _recorded(metadata: dict[str, Any] | None, field: str) -> Any:
+    """A field of the request in a file's metadata, unchecked; None where there is none."""
+    request = (metadata or {}).get("request")
+    return request.get(field) if isinstance(request, dict) else None
 
 
 def _check(delivery: Delivery, request: Request, frames: int) -> None:

@@ -43,8 +43,15 @@ class Canvas:
     @property
     def margins(self) -> tuple[int, int]:
         """Rows and columns of the last level that lie before the picture: padding is split between both sides."""
+        left, _, top, _ = self.padding
+        return top, left
+
+    @property
+    def padding(self) -> tuple[int, int, int, int]:
+        """Columns and rows of the last level around the picture: left, right, top, bottom."""
         last = self.levels[-1]
-        return (last.height - self.height) // 2, (last.width - self.width) // 2
+        across, down = last.width - self.width, last.height - self.height
+        return across // 2, across - across // 2, down // 2, down - down // 2
 
 
 def lay_out(width: int, height: int, frames: int, grid: Grid, native_area: int) -> Canvas:

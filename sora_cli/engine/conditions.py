@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import repeat
 from PIL.Image import Image, Resampling
 from torch import Tensor
 
 from sora_cli.engine.backbones import Condition
 from sora_cli.engine.canvas import Canvas
+from sora_cli.engine.footage import fitted
 from sora_cli.engine.networks import Autoencoder
 from sora_cli.model.vae.cogvideox import CogVideoXVAE
 from sora_cli.model.vae.wan import WanVAE
@@ -34,12 +34,8 @@ def conditions(
 
 def padded(picture: Image, canvas: Canvas) -> Tensor:
     """A picture resized to the canvas as (1, 3, H, W) in [-1, 1], its border repeated out to the network's grid."""
-    top, left = canvas.margins
-    last = canvas.levels[-1]
     sized = picture.resize((canvas.width, canvas.height), Resampling.LANCZOS)
-    pixels = rearrange(torch.from_numpy(np.array(sized)), "H W c -> 1 c H W").float() / 127.5 - 1
-    right, bottom = last.width - canvas.width - left, last.height - canvas.height - top
-    return F.pad(pixels, (left, right, top, bottom), mode="replicate")
+    return fitted(np.asarray(sized), canvas, canvas.levels[-1])
 
 
 def wan_condition(vae: WanVAE, known: Pictures, canvas: Canvas, features: Tensor | None) -> Condition:

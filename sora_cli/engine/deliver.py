@@ -14,6 +14,7 @@ from sora_cli.engine.compose import made_frames
 from sora_cli.engine.footage import Footage, Source
 from sora_cli.engine.measures import Fidelity, Seams
 from sora_cli.engine.work import Work, probed
+from sora_cli.media.clip import Clip
 from sora_cli.media.editing import ClipWriter, open_clip_writer
 from sora_cli.media.picture import read_mask
 from sora_cli.media.sound import Sound
@@ -157,23 +158,28 @@ def _patched(work: Work, source: Source, made: Iterator[np.ndarray], writer: Fra
     request = work.request
     assert request.mask is not None
     inside = read_mask(Path(request.mask), request.width, request.height)
-    if not isinstance(source, Footage) or not isinstance(writer, ClipWriter) or source.changed:
+    if not isinstance(writer, ClipWriter) or (clip := _unchanged(source)) is None:
         for pixels, frame in zip(source.frames(0, work.film.frames), made, strict=True):
             writer.write(np.where(inside[..., None], frame, pixels))
             yield frame
         return
-    for own, frame in zip(source.clip.frames(), made, strict=True):
+    for own, frame in zip(clip.frames(), made, strict=True):
         writer.patch(own, frame, inside)
         yield frame
 
 
+def _unchanged(source: Source) -> Clip | None:
+    """The clip behind a source, if its frames are used as they are."""
+    return source.clip if isinstance(source, Footage) and not source.changed else None
+
+
 def _own(source: Source, piece: Own, writer: FrameWriter) -> Iterator[np.ndarray]:
     """Write a source's own frames, as they are where they can be kept."""
-    if not isinstance(source, Footage) or not isinstance(writer, ClipWriter) or source.changed:
+    if not isinstance(writer, ClipWriter) or (clip := _unchanged(source)) is None:
         for frame in source.frames(piece.first, piece.first + piece.count):
             writer.write(frame)
             yield frame
         return
-    for own in source.clip.frames(piece.first, piece.first + piece.count):
+    for own in clip.frames(piece.first, piece.first + piece.count):
         writer.copy(own)
         yield own.rgb

@@ -146,9 +146,7 @@ def covered(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
 
 def mask_latents(inside: np.ndarray, canvas: Canvas, level: Level) -> Tensor:
     """Where to draw at a level, float (h, w): latents that hold a pixel of `inside`, (H, W) of the canvas's size."""
-    top, left = canvas.margins
-    last = canvas.levels[-1]
-    bottom, right = last.height - canvas.height - top, last.width - canvas.width - left
+    left, right, top, bottom = canvas.padding
     whole = torch.from_numpy(np.pad(inside, ((top, bottom), (left, right)), mode="edge")).float()
     return F.adaptive_max_pool2d(whole[None, None], level.latents(canvas.grid))[0, 0]
 
@@ -191,12 +189,9 @@ def place(
 
 def fitted(pixels: np.ndarray, canvas: Canvas, level: Level) -> Tensor:
     """A frame of the canvas's size as (1, 3, H, W) in [-1, 1] at a level, its border repeated out to the grid."""
-    top, left = canvas.margins
-    last = canvas.levels[-1]
     frame = rearrange(torch.from_numpy(np.array(pixels)), "H W c -> 1 c H W").float() / 127.5 - 1
-    right, bottom = last.width - canvas.width - left, last.height - canvas.height - top
-    frame = F.pad(frame, (left, right, top, bottom), mode="replicate")
-    if level == last:
+    frame = F.pad(frame, canvas.padding, mode="replicate")
+    if level == canvas.levels[-1]:
         return frame
     return F.interpolate(frame, (level.height, level.width), mode="bicubic", antialias=True).clamp(-1, 1)
 

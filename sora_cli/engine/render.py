@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sora_cli
 from sora_cli.engine.clock import Clock
 from sora_cli.engine.job import Delivery, Job, LatentFile, new_job
-from sora_cli.engine.work import notes_of, plan, prepare
+from sora_cli.engine.work import Work, notes_of, plan, prepare
 from sora_cli.media.writer import check_output
 from sora_cli.request import Request, record
 from sora_cli.result import ModelInfo, Output, Progress, Result
@@ -36,7 +36,7 @@ def render(
     check_output(output, frames=work.film.frames, force=force, make_folder=True)
     delivery = Delivery(output=str(output), force=force, embed_metadata=embed_metadata)
     with new_job(request, delivery) as job:
-        return _finish(request, job, delivery, preview, progress)
+        return _finish(work, job, delivery, preview, progress)
 
 
 def go_on(job: Job, progress: Progress) -> Result:
@@ -46,11 +46,10 @@ def go_on(job: Job, progress: Progress) -> Result:
     """
     with job.held(new=False):
         job.check()
-        return _finish(job.request, job, job.delivery, None, progress)
+        return _finish(prepare(job.request), job, job.delivery, None, progress)
 
 
-def _finish(request: Request, job: Job, delivery: Delivery, preview: Path | None, progress: Progress) -> Result:
-    work = prepare(request)
+def _finish(work: Work, job: Job, delivery: Delivery, preview: Path | None, progress: Progress) -> Result:
     notes = notes_of(work)
     for note in notes:
         progress.note(note)
