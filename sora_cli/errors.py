@@ -83,7 +83,7 @@ def as_sora_error(error: BaseException) -> SoraError:
         case OSError(errno=number) if number in _WRITE_ERRORS:
             place = error.filename or "the output"
             return SoraError("write_failed", f"{place}: {error.strerror}", "check the folder, or write elsewhere")
-        case _ if _is_out_of_memory(error):
+        case _ if is_out_of_memory(error):
             return SoraError(
                 "out_of_memory",
                 one_line(str(error))[:200] or "out of memory",
@@ -100,7 +100,7 @@ def _usage_error(error: typer.TyperException) -> SoraError:
     return SoraError("bad_usage", error.format_message().rstrip("."), f"see {page} --help")
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Python's, a device's or the CPU allocator's way to say that memory ran out."""
     if isinstance(error, MemoryError):
         return True

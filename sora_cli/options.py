@@ -217,7 +217,9 @@ MemoryOpt = Annotated[
         help="The memory to stay within: 4G, 512MB. It never changes the picture.",
     ),
 ]
-DraftOpt = Annotated[bool, typer.Option("--draft", help="A quick small version first (not in this version).")]
+DraftOpt = Annotated[
+    bool, typer.Option("--draft", help="A quick small version, which --from FILE --size WxH makes large.")
+]
 FromOpt = Annotated[
     Path | None,
     typer.Option(

@@ -35,8 +35,6 @@ def _request(found: Mapping[str, Any], command: str) -> Request:
     request = Request.from_json(found["request"])
     if request.command != command:
         raise SoraError("bad_input", "request.command", f"it is not {command}; name a file that sora made")
-    if request.draft:
-        raise SoraError("not_available", "draft", "finishing a draft is not in this version")
     return request
 
 

@@ -46,7 +46,8 @@ class Request:
     `frames` are those that are drawn: all of a video from words, the new ones beside a clip (on each `side` of it).
     `image` and `last` are pictures, `clip` and `other` clips; `gap` is the first and last frame to fill, `strength` how
     far drawing leaves what it starts from (0 not at all, 1 altogether), `mask` a picture that is white where to draw;
-    `mode` says how clips are joined, `prompt_b` what the second one shows.
+    `mode` says how clips are joined, `prompt_b` what the second one shows. A `draft` is the small picture that a
+    picture of this size begins with; `composed` is the size that the draft was asked for whose final this is.
     """
 
     command: str
@@ -64,6 +65,7 @@ class Request:
     dtype: str
     memory: int | None
     draft: bool
+    composed: tuple[int, int] | None = None
     image: str | None = None
     last: str | None = None
     clip: str | None = None
@@ -87,8 +89,9 @@ class Request:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` gives the same request back."""
-        gap = None if self.gap is None else list(self.gap)
-        return {**dataclasses.asdict(self), "fps": str(self.fps), "gap": gap}
+        pairs = {"gap": self.gap, "composed": self.composed}
+        lists = {name: None if pair is None else list(pair) for name, pair in pairs.items()}
+        return {**dataclasses.asdict(self), "fps": str(self.fps), **lists}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Request":
@@ -117,13 +120,14 @@ class Wishes:
     device: str | None = None
     dtype: str | None = None
     memory: int | None = None
+    draft: bool | None = None
     image: str | None = None
     last: str | None = None
 
 
 _DIRECT = (
     *("prompt", "negative", "image", "last", "model"),
-    *("steps", "guidance", "seed", "device", "dtype", "memory"),
+    *("steps", "guidance", "seed", "device", "dtype", "memory", "draft"),
 )  # wishes that become fields of the request as they are
 
 
@@ -161,10 +165,14 @@ def resolve(command: str, wishes: Wishes, defaults: "Defaults") -> Request:
 
 
 def revise(base: Request, wishes: Wishes, defaults: "Defaults") -> Request:
-    """`base` with what `wishes` name; another rate alone keeps the seconds."""
-    named = {name: value for name in _DIRECT if (value := getattr(wishes, name)) is not None}
+    """`base` with what `wishes` name; another rate alone keeps the seconds. A draft in another size is its final."""
+    named: dict[str, Any] = {name: value for name in _DIRECT if (value := getattr(wishes, name)) is not None}
     fps = wishes.fps or base.fps
     width, height = (base.width, base.height) if wishes.size is None else parse_size(wishes.size, defaults)
+    if wishes.draft:
+        named["composed"] = None
+    elif base.draft and wishes.size is not None:
+        named |= {"draft": False, "composed": (base.width, base.height)}
     request = replace(base, **named, width=width, height=height, fps=fps, frames=_frames(base, wishes, fps))
     if not request.prompt.strip() and request.command == "generate":
         raise bad(f"prompt {request.prompt!r}", 'it is empty; say what to draw, as in "a cat at sunset"')
@@ -413,6 +421,15 @@ def _gap(name: str, value: Any) -> tuple[int, int] | None:
     return first, last
 
 
+def _composed(name: str, value: Any) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 2:
+        raise _unreadable(name, "is not a width and a height")
+    width, height = (_integer(16, MAX_SIDE)(name, each) for each in value)
+    return width, height
+
+
 def _flag(name: str, value: Any) -> bool:
     if type(value) is not bool:
         raise _unreadable(name, "is neither true nor false")
@@ -435,6 +452,7 @@ _FIELDS: Mapping[str, Callable[[str, Any], Any]] = {
     "dtype": _choice(DTYPES),
     "memory": _memory,
     "draft": _flag,
+    "composed": _composed,
     "image": _path,
     "last": _path,
     "clip": _path,

@@ -7,7 +7,6 @@ import typer
 
 from sora_cli import naming
 from sora_cli.commands.making import make, model_name, still
-from sora_cli.errors import SoraError
 from sora_cli.options import FromOpt, PromptArg, making, replay_wishes_of, wishes_of
 from sora_cli.request import DEFAULT_MODEL, Request, Wishes, bad, resolve, revise, rounding_note
 
@@ -24,8 +23,6 @@ def generate(context: typer.Context, prompt: PromptArg = None, source: FromOpt =
 def _request(context: typer.Context) -> tuple[Request, list[str]]:
     """The request that the options make, on their own or over a file's, and what to note about it."""
     given = context.params
-    if given["draft"]:
-        raise SoraError("not_available", "--draft", "it is not in this version; a small --size is quick too")
     wishes = replay_wishes_of(context) if given["source"] else wishes_of(context)
     wishes = still(context, wishes) if naming.is_still(given["output"]) else wishes
     request, note = _replayed(given["source"], wishes) if given["source"] else (_fresh(wishes), None)

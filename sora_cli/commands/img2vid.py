@@ -7,7 +7,6 @@ import typer
 
 from sora_cli import naming
 from sora_cli.commands.making import make, model_name, still
-from sora_cli.errors import SoraError
 from sora_cli.media.picture import picture_size
 from sora_cli.options import ImageArg, LastOpt, PromptArg, making, wishes_of
 from sora_cli.request import DEFAULT_MODEL, Request, resolve, rounding_note
@@ -26,8 +25,6 @@ def _request(context: typer.Context, image: Path, last: Path | None) -> tuple[Re
     """The request that the options make, in the picture's size unless another is named, and what to note about it."""
     from sora_weights.registry import find_model
 
-    if context.params["draft"]:
-        raise SoraError("not_available", "--draft", "it is not in this version; a small --size is quick too")
     sizes = [picture_size(path) for path in (image, last) if path is not None]
     wishes = wishes_of(context)
     wishes = still(context, wishes) if naming.is_still(context.params["output"]) else wishes

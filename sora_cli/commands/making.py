@@ -97,8 +97,6 @@ def clip_request(context: typer.Context, command: str, clip: str, **more: Any) -
     from sora_cli.engine.work import probed
     from sora_weights.registry import find_model
 
-    if context.params.get("draft"):
-        raise SoraError("not_available", "--draft", "it is not in this version")
     found, wishes = probed(clip), wishes_of(context)
     for path in (clip, more.get("other")):
         if path is not None and min(probed(path).width, probed(path).height) < LEAST_SIDE:

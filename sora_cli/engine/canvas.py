@@ -6,6 +6,7 @@ and refined, level by level, until it has the pixels asked for. The levels follo
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 from sora_weights.spec import Grid
 
@@ -23,6 +24,26 @@ class Level:
     def latents(self, grid: Grid) -> tuple[int, int]:
         """Rows and columns of latents."""
         return self.height // grid.space, self.width // grid.space
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The small picture that a larger one begins with: its level on the grid, and how much of that, in the middle, is
+    the picture, exactly.
+    """
+
+    level: Level
+    width: Fraction
+    height: Fraction
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Its width and height in pixels, both even."""
+        return _nearest(self.width, 2), _nearest(self.height, 2)
+
+    def canvas(self, frames: int, grid: Grid) -> "Canvas":
+        """The canvas of the draft itself."""
+        return Canvas(*self.size, frames, grid, (self.level,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +75,33 @@ class Canvas:
         return across // 2, across - across // 2, down // 2, down - down // 2
 
 
-def lay_out(width: int, height: int, frames: int, grid: Grid, native_area: int) -> Canvas:
-    """The canvas of `frames` frames of exactly `width` x `height` pixels, drafted near `native_area` pixels."""
-    last = Level(_whole(width, grid.patch), _whole(height, grid.patch))
-    enlarged = math.sqrt(last.width * last.height / native_area)
-    if enlarged <= SNUG:
+def lay_out(width: int, height: int, frames: int, grid: Grid, native_area: int, draft: Draft | None = None) -> Canvas:
+    """The canvas of `frames` frames of exactly `width` x `height` pixels, drafted near `native_area` pixels.
+
+    With a `draft` that is its first level; a picture of another shape shows the middle of it.
+    """
+    if draft is None:
+        last = Level(_whole(width, grid.patch), _whole(height, grid.patch))
+        enlarged = math.sqrt(last.width * last.height / native_area)
+        first = last if enlarged <= SNUG else nearest_level(last, native_area, grid.patch)
+    else:
+        first, scale = draft.level, max(width / draft.width, height / draft.height)
+        last = Level(*(max(side, _whole(side * scale, grid.patch)) for side in (first.width, first.height)))
+    if first == last:
         return Canvas(width, height, frames, grid, (last,))
-    first = nearest_level(last, native_area, grid.patch)
     side = math.sqrt(last.width * last.height / (first.width * first.height))
     steps = max(1, math.ceil(math.log(side) / math.log(LARGEST_STEP) - 1e-9))
     between = [
         nearest_level(last, first.width * first.height * side ** (2 * k / steps), grid.patch) for k in range(1, steps)
     ]
     return Canvas(width, height, frames, grid, (first, *between, last))
+
+
+def draft_of(width: int, height: int, grid: Grid, native_area: int) -> Draft:
+    """The draft of a picture of `width` x `height` pixels."""
+    levels = lay_out(width, height, 1, grid, native_area).levels
+    first, last = levels[0], levels[-1]
+    return Draft(first, Fraction(width * first.width, last.width), Fraction(height * first.height, last.height))
 
 
 def nearest_level(shape: Level, area: float, patch: int) -> Level:
@@ -83,9 +118,9 @@ def _misfit(level: Level, ratio: float, area: float) -> float:
     return 4 * aspect + abs(math.log(level.width * level.height / area))
 
 
-def _nearest(value: float, unit: int) -> int:
+def _nearest(value: float | Fraction, unit: int) -> int:
     return max(unit, unit * math.floor(value / unit + 0.5))
 
 
-def _whole(value: int, unit: int) -> int:
+def _whole(value: int | Fraction, unit: int) -> int:
     return unit * math.ceil(value / unit)

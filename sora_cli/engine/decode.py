@@ -1,7 +1,8 @@
 """Latents to frames as a stream: tiles in space, one latent frame after another in time."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from einops import rearrange
 from torch import Tensor
 
 from sora_cli.engine.canvas import Canvas
+from sora_cli.engine.memory import SIDES
+from sora_cli.errors import is_out_of_memory
 from sora_cli.model.vae.cogvideox import CogVideoXVAE
 from sora_cli.model.vae.patch import SPACE, PatchVAE
 from sora_cli.model.vae.wan import WanVAE
@@ -120,6 +123,31 @@ def decode_frames(
             yield from vae.decode(latents, side, scratch)
         case CogVideoXVAE():
             yield from vae.decode(latents, count, side, scratch)
+
+
+def in_smaller_tiles(
+    decode: Callable[[int], Iterator[Tensor]], side: int, tell: Callable[[int], None]
+) -> Iterator[Tensor]:
+    """What `decode(side)` yields, and where memory runs out the rest of it in smaller tiles, of which `tell` is told.
+
+    Tiles do not change what is decoded, so what was yielded stands. Raises what `decode` raises, out of memory too
+    when even the smallest tiles are too large.
+    """
+    done = 0
+    while True:
+        try:
+            for group in islice(decode(side), done, None):
+                done += 1
+                yield group
+            return
+        except Exception as error:
+            smaller = [less for less in SIDES if less < side]
+            if not is_out_of_memory(error) or not smaller:
+                raise
+            side = smaller[0]
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        tell(side)
 
 
 def frames_of(groups: Iterable[Tensor], canvas: Canvas) -> Iterator[np.ndarray]:

@@ -117,11 +117,21 @@ def _draw_level(studio: Studio, sampler: Sampler, board: int, index: int, stage:
     start, latents = _begin(studio, sampler, board, index, stage) if point is None else _again(studio, board, index)
     kept = _kept(studio, canvas, stage.level, board)
     name = "draft" if index == 0 else f"refine {stage.level.width}x{stage.level.height}"
-    with studio.clock.stage(name, len(stage.rows) * work.windows(board)):
-        on_step = _reporter(studio, sampler, Mark(board, index), stage)
-        denoise_level(sampler, stage, latents, start, on_step, known, kept, point)
+    if stage.rows:
+        with studio.clock.stage(name, len(stage.rows) * work.windows(board, index)):
+            on_step = _reporter(studio, sampler, Mark(board, index), stage)
+            denoise_level(sampler, stage, latents, start, on_step, known, kept, point)
+    elif start is not None:
+        _take_as_is(start, latents, known)
     if start is not None:
         job.drop(start)
+
+
+def _take_as_is(start: LatentFile, latents: LatentFile, known: Sequence[bool]) -> None:
+    """Fill what is not known with what a level starts from."""
+    for index, there in enumerate(known):
+        if not there:
+            latents.write(index, start.read(index, index + 1))
 
 
 def _begin(
@@ -200,7 +210,9 @@ def _stages(studio: Studio, board: int) -> tuple[Stage, ...]:
     asked = work.request.strength if work.film.boards[board].start else None
     strength = 1.0 if asked is None else asked
     scheduler = scheduler_of(work.model, work.flow)
-    return stages(work.canvases[board], work.flow, scheduler, work.request.steps, work.guidance, strength)
+    return stages(
+        work.canvases[board], work.flow, scheduler, work.request.steps, work.guidance, strength, refined=work.refined
+    )
 
 
 def _sampler(studio: Studio) -> Sampler:

@@ -65,13 +65,16 @@ class Conditioning:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One level of the picture in the making: its size, how it is denoised, how far guidance goes."""
+    """One level of the picture in the making: its size, how it is denoised, how far guidance goes, and how many latent
+    frames of what is there already a window in time sees. Without rows it is enlarged and no more.
+    """
 
     level: Level
     rows: Rows
     solver: str
     prediction: Prediction
     guidance: float
+    context: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,19 +146,26 @@ def scheduler_of(model: Model, flow: FlowSpec) -> Scheduler:
 
 
 def stages(
-    canvas: Canvas, flow: FlowSpec, scheduler: Scheduler, steps: int, guidance: float, strength: float = 1.0
+    canvas: Canvas,
+    flow: FlowSpec,
+    scheduler: Scheduler,
+    steps: int,
+    guidance: float,
+    strength: float = 1.0,
+    *,
+    refined: bool = True,
 ) -> tuple[Stage, ...]:
     """The draft in `steps` steps with guidance, then each larger level in a few steps without.
 
     With a `strength` below 1 drawing starts from what is there, and from the last level if it leaves that alone more
-    than refining does.
+    than refining does. Larger levels that are not to be `refined` are only enlarged.
     """
     solver, prediction = scheduler.solver, scheduler.prediction
     rows = scheduler.rows(steps) if strength == 1 else scheduler.part(steps, strength)
     levels = canvas.levels if strength > flow.refine_from else canvas.levels[-1:]
-    refine = flow_schedule(max(flow.refine_steps, 1), start=flow.refine_from, scale=1.0)
-    later = (Stage(level, refine, solver, prediction, 1.0) for level in levels[1:])
-    return (Stage(levels[0], rows, solver, prediction, guidance), *later)
+    refine = flow_schedule(max(flow.refine_steps, 1), start=flow.refine_from, scale=1.0) if refined else ()
+    later = (Stage(level, refine, solver, prediction, 1.0, flow.refine_context) for level in levels[1:])
+    return (Stage(levels[0], rows, solver, prediction, guidance, flow.context), *later)
 
 
 def plan_windows(level: Level, frames: int, grid: Grid, flow: FlowSpec) -> tuple[Window, ...]:
@@ -190,7 +200,7 @@ def denoise_level(
         sampler.generator.set_state(point.tensors["level"])
     began = sampler.generator.get_state()
     common = common_noise((1, channels, 1, rows, columns), sampler.generator) if flow.shared_noise else None
-    for index, span in enumerate(spans(latents.frames, flow.window, flow.context, known)):
+    for index, span in enumerate(spans(latents.frames, flow.window, stage.context, known)):
         if point is not None and index < point.mark.window:
             continue
         level = flow.given_start if any(known) else flow.handed_start

@@ -18,6 +18,7 @@ from sora_cli.result import ModelInfo, Output, Progress, Result
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from sora_cli.engine.draw import Studio
 
@@ -77,25 +78,34 @@ def _write(studio: "Studio", latents: list[LatentFile], delivery: Delivery) -> W
     from sora_cli.engine.deliver import Measures, open_film_writer, write_film
 
     work = studio.work
-    about = json.dumps(record(work.request, work.model.digest(), sora_cli.__version__), ensure_ascii=False)
+    about = json.dumps(record(work.asked, work.model.digest(), sora_cli.__version__), ensure_ascii=False)
     metadata = about if delivery.embed_metadata else None
-    measures = Measures.of(work)
+    measures, notes = Measures.of(work), list[str]()
     with (
         studio.clock.stage("decode", work.film.frames),
         open_film_writer(work, Path(delivery.output), metadata=metadata, force=delivery.force) as writer,
     ):
-        decoded = [_frames(studio, board, latents[board]) for board in range(len(latents))]
+        decoded = [_frames(studio, board, latents[board], notes) for board in range(len(latents))]
         write_film(work, studio.sources, decoded, writer, measures, studio.clock.progress.step)
     assert writer.output is not None
-    return Written(writer.output, tuple(writer.notes), measures.values())
+    return Written(writer.output, (*writer.notes, *notes), measures.values())
 
 
-def _frames(studio: "Studio", board: int, latents: LatentFile) -> "Iterator[np.ndarray]":
-    """All frames of a board's canvas as they are decoded."""
-    from sora_cli.engine.decode import decode_frames, frames_of, steadied
+def _frames(studio: "Studio", board: int, latents: LatentFile, notes: list[str]) -> "Iterator[np.ndarray]":
+    """All frames of a board's canvas as they are decoded; a fallback is noted."""
+    from sora_cli.engine.decode import decode_frames, frames_of, in_smaller_tiles, steadied
 
     work = studio.work
-    groups = decode_frames(studio.vae, latents, latents.frames, work.memory.tile_side, studio.job.folder)
+
+    def decode(side: int) -> "Iterator[Tensor]":
+        return decode_frames(studio.vae, latents, latents.frames, side, studio.job.folder)
+
+    def tell(side: int) -> None:
+        notes.append(
+            f"memory ran out: decoded in tiles of {side * work.model.grid.space} pixels; --memory plans for it"
+        )
+
+    groups = in_smaller_tiles(decode, work.memory.tile_side, tell)
     if work.flow.steady and not all(work.known(board)):
         groups = steadied(groups)
     return frames_of(groups, work.canvases[board])

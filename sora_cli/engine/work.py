@@ -1,13 +1,13 @@
 """A request with everything that follows from it before any tensor is made: film, canvases, memory plan."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from sora_cli.engine.boards import Film
-from sora_cli.engine.canvas import Canvas, lay_out
+from sora_cli.engine.canvas import Canvas, Draft, draft_of, lay_out
 from sora_cli.engine.films import film_of
 from sora_cli.engine.memory import MemoryPlan, footprint_of, plan_memory
 from sora_cli.engine.reel import spans
@@ -19,15 +19,19 @@ from sora_cli.media.probe import Probe, probe
 from sora_cli.request import Request
 from sora_weights.families import FAMILIES
 from sora_weights.registry import check_sums, find_model
-from sora_weights.spec import CogVideoXSpec, FlowSpec, Model, WanSpec
+from sora_weights.spec import WHOLE, CogVideoXSpec, FlowSpec, Model, WanSpec
 
 LARGER_MODELS = "larger open models such as Wan 2.1 and CogVideoX know far more words"
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A request, its model, what is to be drawn on which canvases (one for each board), and the memory plan."""
+    """A request, its model, what is to be drawn on which canvases (one for each board), and the memory plan.
 
+    `asked` is the request as it came; `request` is what is drawn for it: of a draft, the small size.
+    """
+
+    asked: Request
     request: Request
     model: Model
     film: Film
@@ -49,9 +53,15 @@ class Work:
         """Which latent frames of a board are given."""
         return self.film.boards[board].known(self.model.grid)
 
-    def windows(self, board: int) -> int:
-        """Windows in time at every level of a board."""
-        return len(spans(self.canvases[board].latent_frames, self.flow.window, self.flow.context, self.known(board)))
+    @property
+    def refined(self) -> bool:
+        """Whether enlarged levels are refined: frames beside a clip must have its size, also in a draft."""
+        return not self.asked.draft
+
+    def windows(self, board: int, level: int) -> int:
+        """Windows in time at a level of a board."""
+        context = self.flow.context if level == 0 else self.flow.refine_context
+        return len(spans(self.canvases[board].latent_frames, self.flow.window, context, self.known(board)))
 
 
 def prepare(request: Request) -> Work:
@@ -66,15 +76,38 @@ def prepare(request: Request) -> Work:
     if request.mask is not None:
         read_mask(Path(request.mask), request.width, request.height)
     flow = FAMILIES[model.family].flow
+    asked, draft = request, _draft(request, model, flow)
+    if draft is not None and request.draft:
+        request = replace(request, width=draft.size[0], height=draft.size[1])
     film = film_of(
         request, [retimed_count(probed(path), request.fps) for path in request.sources], model.grid, model.knows
     )
     canvases = tuple(
-        lay_out(request.width, request.height, board.frames, model.grid, flow.native_area) for board in film.boards
+        draft.canvas(board.frames, model.grid)
+        if draft is not None and request.draft
+        else lay_out(request.width, request.height, board.frames, model.grid, flow.native_area, draft)
+        for board in film.boards
     )
     footprint = footprint_of(model)
     plans = [plan_memory(canvas, flow, footprint, request.memory) for canvas in canvases]
-    return Work(request, model, film, canvases, max(plans, key=lambda plan: plan.peak))
+    return Work(asked, request, model, film, canvases, max(plans, key=lambda plan: plan.peak))
+
+
+def _draft(request: Request, model: Model, flow: FlowSpec) -> Draft | None:
+    """The draft that is asked for, or that a request is the final of; commands on clips keep the clip's size.
+
+    Raises SoraError("bad_usage") for a model that draws at the final size alone, and a final smaller than its draft.
+    """
+    if request.draft and flow.native_area == WHOLE**2:
+        raise SoraError("bad_usage", f"--draft with {model.name}", "it has no drafts; a small --size is quick too")
+    size = (request.width, request.height) if request.draft else request.composed
+    if size is None or request.clip is not None:
+        return None
+    draft = draft_of(*size, model.grid, flow.native_area)
+    if not request.draft and (request.width < draft.width or request.height < draft.height):
+        larger = "{}x{} or more".format(*draft.size)
+        raise SoraError("bad_usage", f"--size {request.width}x{request.height}", f"a draft becomes larger: {larger}")
+    return draft
 
 
 def probed(path: str) -> Probe:
@@ -120,6 +153,8 @@ def notes_of(work: Work) -> tuple[str, ...]:
         tokens, most = count_tokens(model, text), model.specs.text.tokens
         if tokens > most:
             notes.append(f"{name}: {model.name} reads {most} tokens; the last {tokens - most} of {tokens} are cut")
+    if work.asked.draft and request.clip is None:
+        notes.append(f"a draft, {request.width}x{request.height}; sora generate --from it with --size makes it large")
     known = request.mask is not None or any(any(work.known(board)) for board in range(len(work.film.boards)))
     if known and model.knows == "pin" and request.command != "reconstruct":
         notes.append(f"{model.name} was not trained to know frames: they are pinned at every step")
@@ -142,14 +177,21 @@ def plan(request: Request) -> dict[str, Any]:
 
 
 def _levels(work: Work, board: int) -> list[dict[str, Any]]:
-    canvas, windows = work.canvases[board], work.windows(board)
+    canvas = work.canvases[board]
     return [
         {
             "width": level.width,
             "height": level.height,
             "latents": [canvas.latent_frames, *level.latents(canvas.grid)],
-            "windows": windows,
-            "steps": (work.request.steps if index == 0 else work.flow.refine_steps) * windows,
+            "windows": work.windows(board, index),
+            "steps": _steps(work, index) * work.windows(board, index),
         }
         for index, level in enumerate(canvas.levels)
     ]
+
+
+def _steps(work: Work, level: int) -> int:
+    """Steps in each window of a level."""
+    if level == 0:
+        return work.request.steps
+    return work.flow.refine_steps if work.refined else 0

@@ -228,7 +228,9 @@ HOSTILE: list[tuple[str, Any]] = [
     ("request.surprise", {"request": {"surprise": 1}}),
     ("request.steps", {"request": {"steps": 1e308}}),
     ("request.command", {"request": {"command": "extend"}}),
-    ("draft", {"request": {"draft": True}}),
+    ("request.draft", {"request": {"draft": "yes"}}),
+    ("request.composed", {"request": {"composed": [640]}}),
+    ("request.composed", {"request": {"composed": [640, 1e9]}}),
     ("prompt", {"request": {"prompt": "  "}}),
 ]
 

@@ -73,7 +73,6 @@ REFUSALS: list[tuple[tuple[str, ...], str, str]] = [
     ((*CAT, "--memory", "-4G"), "bad_usage", "--memory -4G"),
     ((*CAT, "--model", "nobody"), "unknown_model", "nobody"),
     ((*CAT, "--model", ""), "unknown_model", "model"),
-    ((*CAT, "--draft"), "not_available", "--draft"),
     ((*CAT, "-o", ""), "bad_usage", "--output"),
     ((*CAT, "-o", "cat"), "unsupported_format", "cat"),
     ((*CAT, "-o", "cat.avi"), "unsupported_format", ".mp4"),

@@ -51,6 +51,7 @@ requests = st.builds(
     dtype=st.sampled_from(DTYPES),
     memory=st.none() | st.integers(1, 2**50),
     draft=st.booleans(),
+    composed=st.none() | st.tuples(st.integers(16, 8192), st.integers(16, 8192)),
 )
 
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sora_cli.engine.canvas import LARGEST_STEP, Canvas, Grid, lay_out
+from sora_cli.engine.canvas import LARGEST_STEP, Canvas, Grid, Level, draft_of, lay_out
 
 GRID = Grid(space=8, patch=16, time=4)
 NATIVE = 160 * 96
@@ -51,3 +51,28 @@ def test_small_pictures_have_one_level():
 
 def test_latents_of_a_level_are_rows_then_columns():
     assert canvas(320, 180).levels[-1].latents(GRID) == (24, 40)
+
+
+@given(sides, sides)
+def test_a_draft_is_the_first_level_and_its_picture_fits(width: int, height: int):
+    draft = draft_of(width, height, GRID, NATIVE)
+    made = draft.canvas(9, GRID)
+    assert made.levels == canvas(width, height).levels[:1]
+    assert (made.width % 2, made.height % 2) == (0, 0)
+    assert all(pad >= 0 for pad in made.padding)
+
+
+@given(st.integers(32, 1024), st.integers(32, 1024), sides, sides)
+def test_a_final_begins_with_its_draft_and_enlarges_both_sides_alike(w: int, h: int, width: int, height: int):
+    draft = draft_of(w, h, GRID, NATIVE)
+    width, height = max(width, draft.level.width), max(height, draft.level.height)
+    final = lay_out(width, height, 1, GRID, NATIVE, draft)
+    first, last = final.levels[0], final.levels[-1]
+    assert first == draft.level
+    assert all(pad >= 0 for pad in final.padding)
+    scale = max(width / draft.width, height / draft.height)
+    assert all(0 <= large - small * scale < 16 for small, large in zip(_sides(first), _sides(last), strict=True))
+
+
+def _sides(level: Level) -> tuple[int, int]:
+    return level.width, level.height

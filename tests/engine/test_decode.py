@@ -1,5 +1,7 @@
 """Decoding: tiles, streams and crops give the pixels that decoding whole gives."""
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sora_cli.engine.canvas import Grid, lay_out
-from sora_cli.engine.decode import decode_groups, frames_of, steadied, tiles
+from sora_cli.engine.decode import decode_groups, frames_of, in_smaller_tiles, steadied, tiles
 from sora_cli.model.vae.patch import PatchVAE
 from sora_weights.spec import PatchVAESpec
 
@@ -75,3 +77,28 @@ def test_padding_is_cut_from_both_sides(vae):
     (frame,) = frames_of(decode_groups(vae, latents.unbind(2), 8), canvas)
     expected = whole[:, :, 6:26].permute(1, 2, 0).round()
     assert np.abs(frame.astype(float) - expected.numpy()).max() <= 1
+
+
+def _decoder(fits: dict[int, int], error: Exception) -> Callable[[int], Iterator[torch.Tensor]]:
+    """A decoder of five groups that fails with `error` after as many as fit in tiles of a side."""
+
+    def decode(side: int) -> Iterator[torch.Tensor]:
+        for index in range(5):
+            if index >= fits.get(side, 0):
+                raise error
+            yield torch.tensor(index)
+
+    return decode
+
+
+def test_what_memory_runs_out_for_is_decoded_in_smaller_tiles_and_told():
+    told: list[int] = []
+    groups = in_smaller_tiles(_decoder({64: 2, 48: 1, 32: 5}, MemoryError()), 64, told.append)
+    assert [int(group) for group in groups] == [0, 1, 2, 3, 4]
+    assert told == [48, 32]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ValueError("a bug")])
+def test_what_smaller_tiles_do_not_mend_is_raised(error: Exception):
+    with pytest.raises(type(error)):
+        list(in_smaller_tiles(_decoder({}, error), 16, lambda side: None))

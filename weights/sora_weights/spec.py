@@ -214,13 +214,13 @@ class FlowSpec:
     """How a family is sampled; by default everything at once, at the size asked for, by the model's own scheduler.
 
     `native_area` in pixels is what the network composes best at; larger pictures are drafted there and refined in
-    `refine_steps` from noise level `refine_from`. `window` and `context` count latent frames; `reach` and `overlap`
-    count latents (rows, columns) of the windows in space. `shared_noise` is the share of the noise's variance that all
-    frames have in common (Ge et al. 2023, Preserve Your Own Correlation, arXiv:2305.10474, mixed noise).
-    `noise_layout` is the order of axes in which the family's reference draws noise, in the network's own precision
-    where `narrow_noise`. Beside known frames guidance is at most `known_guidance`: they say more than words;
-    and what is drawn starts from them at noise level `given_start`, or at `handed_start` where they were drawn too.
-    `steady` evens out jumps of texture between the frames of one latent frame and the next.
+    `refine_steps` from noise level `refine_from`. `window` and `context` count latent frames, `refine_context` those of
+    refinement; `reach` and `overlap` count latents (rows, columns) of the windows in space. `shared_noise` is the share
+    of the noise's variance that all frames have in common (Ge et al. 2023, Preserve Your Own Correlation,
+    arXiv:2305.10474, mixed noise). `noise_layout` is the order of axes in which the family's reference draws noise, in
+    the network's own precision where `narrow_noise`. Beside known frames guidance is at most `known_guidance`: they say
+    more than words; and what is drawn starts from them at noise level `given_start`, or at `handed_start` where they
+    were drawn too. `steady` evens out jumps of texture between the frames of one latent frame and the next.
     `solver` and `shift` count where a model brings no scheduler_config.json.
     """
 
@@ -229,6 +229,7 @@ class FlowSpec:
     native_area: int = WHOLE**2
     window: int = WHOLE
     context: int = 0
+    refine_context: int = 0
     reach: tuple[int, int] = (WHOLE, WHOLE)
     overlap: tuple[int, int] = (0, 0)
     refine_from: float = 0.5

@@ -100,6 +100,7 @@ FAMILY = Family(
         native_area=160 * 96,
         window=13,
         context=4,
+        refine_context=2,
         reach=(16, 24),
         overlap=(4, 4),
         refine_from=0.5,
