@@ -1,23 +1,33 @@
 """How every operator is timed: candidates take turns, medians are compared, ratios are printed.
 
 A ratio is a candidate's time over the first candidate's: below 1 is faster. Taking turns lets a busy or
-throttled machine slow all candidates alike, so ratios hold where times don't.
+throttled machine slow all candidates alike, so ratios hold where times don't. Beside a time stands the cosine
+between a candidate's output and the first one's, where it is less than 0.9999.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from itertools import chain
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-Candidates = Mapping[str, Callable[[], Tensor]]
+Candidate = Callable[[], Tensor]
+Candidates = Mapping[str, Candidate]
 SHARE_OF_WARM_UP = 4
+TINY = 12
+"""The largest number of a shape with --tiny."""
+SAME = 0.9999
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +38,89 @@ class Settings:
     dtype: torch.dtype
     rounds: int
     train: bool
+    tiny: bool
+    depth: int
 
     def randn(self, *shape: int) -> Tensor:
         """Noise for an input, which wants a gradient when training is timed."""
         return torch.randn(shape, device=self.device, dtype=self.dtype, requires_grad=self.train)
 
+    def on_cuda(self, candidates: Candidates) -> Candidates:
+        """The candidates that need a CUDA device: none of them elsewhere, where a line says so."""
+        if self.device == "cuda":
+            return candidates
+        _say_left_out(", ".join(candidates), f"CUDA only, and this is {self.device}")
+        return {}
 
-def main(operator: str, shapes: Mapping[str, tuple[int, ...]], candidates: Callable[..., Candidates]) -> None:
-    """Time `candidates(settings, *shape)` for every named shape and print one line each."""
-    settings = _settings(operator)
-    print(f"{operator} {settings.dtype} {_machine(settings.device)}, torch {torch.__version__}", flush=True)
-    for name, shape in shapes.items():
-        times = medians(candidates(settings, *shape), settings)
-        print(f"{name:<28} {_line(times)}", flush=True)
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What was measured of one shape: median seconds, cosines with the first candidate, and why others are missing."""
+
+    operator: str
+    shape: str
+    dtype: str
+    machine: str
+    torch: str
+    seconds: dict[str, float] = field(default_factory=dict)
+    cosines: dict[str, float] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def main(
+    operator: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    candidates: Callable[..., Candidates],
+    large: Mapping[str, tuple[int, ...]] | None = None,
+) -> None:
+    """Time `candidates(settings, *shape)` for every named shape and print one line each.
+
+    `large` shapes are for GPUs: they are timed instead on a CUDA device, and elsewhere with --tiny alone.
+    """
+    settings, as_json = _settings(operator)
+    machine, dtype = _machine(settings.device), str(settings.dtype).removeprefix("torch.")
+    if not as_json:
+        print(f"{operator} {dtype} {machine}, torch {torch.__version__}", flush=True)
+    for name, shape in _chosen(settings, shapes, large or {}).items():
+        result = Result(operator, name, dtype, machine, torch.__version__)
+        numbers = tuple(min(number, TINY) for number in shape) if settings.tiny else shape
+        measure(candidates(settings, *numbers), settings, result)
+        print(json.dumps(asdict(result)) if as_json else f"{name:<28} {_line(result)}", flush=True)
+
+
+def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function through torch.compile, which is imported when it is first called."""
+    ready = cache(lambda: torch.compile(function, dynamic=False))
+    return lambda *arguments: ready()(*arguments)
+
+
+def pinned(kernel: str, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function with scaled_dot_product_attention pinned to "cudnn", "flash" or another of PyTorch's kernels."""
+    backend = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}[kernel]
+
+    def run(*arguments: object) -> Tensor:
+        with sdpa_kernel(backend):
+            return function(*arguments)
+
+    return run
+
+
+def measure(candidates: Candidates, settings: Settings, result: Result) -> None:
+    """Fill in the result. A candidate that can't run these arguments is left out, and its reason kept."""
+    able: dict[str, Candidate] = {}
+    outputs: list[Tensor] = []
+    for name, candidate in candidates.items():
+        try:
+            output = _run(candidate, settings)
+        except Exception as refused:  # compilers and drivers have errors of their own kinds; each is told
+            result.left_out[name] = str(refused).splitlines()[0] if str(refused) else type(refused).__name__
+            continue
+        able[name], outputs = candidate, outputs or [output]
+        if output.shape == outputs[0].shape:
+            result.cosines[name] = _cosine(output, outputs[0])
+        del output
+    outputs.clear()
+    result.seconds.update(medians(able, settings))
 
 
 def medians(candidates: Candidates, settings: Settings) -> dict[str, float]:
@@ -55,15 +135,24 @@ def medians(candidates: Candidates, settings: Settings) -> dict[str, float]:
     return {name: statistics.median(measured) for name, measured in times.items()}
 
 
-def _seconds(candidate: Callable[[], Tensor], settings: Settings) -> float:
+def _seconds(candidate: Candidate, settings: Settings) -> float:
     _wait(settings.device)
     start = time.perf_counter()
+    _run(candidate, settings)
+    _wait(settings.device)
+    return time.perf_counter() - start
+
+
+def _run(candidate: Candidate, settings: Settings) -> Tensor:
     with torch.set_grad_enabled(settings.train):
         output = candidate()
         if settings.train:
             output.backward(torch.ones_like(output))
-    _wait(settings.device)
-    return time.perf_counter() - start
+    return output.detach()
+
+
+def _cosine(found: Tensor, first: Tensor) -> float:
+    return functional.cosine_similarity(found.flatten().double(), first.flatten().double(), 0).item()
 
 
 def _wait(device: str) -> None:
@@ -71,23 +160,49 @@ def _wait(device: str) -> None:
         torch.accelerator.synchronize()
 
 
-def _line(times: Mapping[str, float]) -> str:
-    first = next(iter(times.values()))
-    return "  ".join(f"{name} {1e3 * t:.3f} ms ({t / first:.2f})" for name, t in times.items())
+def _line(result: Result) -> str:
+    first = next(iter(result.seconds.values()), 1.0)
+    times = (
+        f"{name} {1e3 * t:.3f} ms ({t / first:.2f}{_unlike(result.cosines.get(name, 1.0))})"
+        for name, t in result.seconds.items()
+    )
+    missing = (f"{name} left out: {reason}" for name, reason in result.left_out.items())
+    return "  ".join(chain(times, missing))
 
 
-def _settings(operator: str) -> Settings:
+def _unlike(cosine: float) -> str:
+    return "" if cosine >= SAME else f", cosine {cosine:.4f}"
+
+
+def _chosen(
+    settings: Settings, shapes: Mapping[str, tuple[int, ...]], large: Mapping[str, tuple[int, ...]]
+) -> Mapping[str, tuple[int, ...]]:
+    if settings.tiny:
+        return {**shapes, **large}
+    return large if large and settings.device == "cuda" else shapes
+
+
+@cache
+def _say_left_out(names: str, reason: str) -> None:
+    print(f"# left out: {names}: {reason}", flush=True)
+
+
+def _settings(operator: str) -> tuple[Settings, bool]:
     parser = argparse.ArgumentParser(description=f"Times {operator} against plain PyTorch; ratios below 1 are faster.")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--rounds", type=int, default=20, help="times that each candidate runs")
     parser.add_argument("--threads", type=int, default=None, help="threads on CPU; PyTorch's choice unless given")
     parser.add_argument("--train", action="store_true", help="time the backward pass too")
+    parser.add_argument("--tiny", action="store_true", help=f"no number of a shape above {TINY}: does everything run?")
+    parser.add_argument("--depth", type=int, default=2, help="blocks of a whole step; bench_dit_step.py alone looks")
+    parser.add_argument("--json", action="store_true", help="one line of JSON for each shape")
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)
     torch.manual_seed(0)
-    return Settings(given.device, getattr(torch, given.dtype), given.rounds, given.train)
+    dtype = getattr(torch, given.dtype)
+    return Settings(given.device, dtype, given.rounds, given.train, given.tiny, given.depth), given.json
 
 
 def _machine(device: str) -> str:

@@ -1,6 +1,10 @@
-"""Softmax attention with an optional mask of padded keys."""
+"""Softmax attention with an optional mask of padded keys, over one sequence or over two side by side."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from einops import einsum, rearrange
@@ -9,10 +13,16 @@ from torch.nn import functional
 
 from sora_kernels.dispatch import Backend, dispatch
 from sora_kernels.precision import records_gradient
-from sora_kernels.shapes import check_keys, check_mask
+from sora_kernels.refusals import TRITON_DTYPES, triton_refusal
+from sora_kernels.shapes import check_extra, check_keys, check_mask
 
 SMALL_SCORES = 256 * 256
 """Scores per head below which PyTorch's blocked CPU kernel is slower to train with than the plain formula."""
+
+WIDEST_HEAD = 256
+"""A tile of wider heads does not fit into a multiprocessor's shared memory."""
+
+EIGHT_BIT_DTYPES = (torch.bfloat16, torch.float16)
 
 
 def attention(
@@ -21,36 +31,110 @@ def attention(
     v: Tensor,
     mask: Tensor | None = None,
     scale: float | None = None,
+    extra_k: Tensor | None = None,
+    extra_v: Tensor | None = None,
     *,
     backend: str = "auto",
 ) -> Tensor:
-    """softmax(scale * q k^T) v.
+    """softmax(scale * q [k, extra_k]^T) [v, extra_v].
 
-    q (b, heads, n, dim), k and v (b, heads, n_k, dim); mask (b, n_k), True where a key may be seen; scale is
-    1/sqrt(dim) unless given. Returns (b, heads, n, dim) in q's dtype, zeros where the mask hides every key.
-    Raises ValueError for shapes that do not fit each other or a mask that is not boolean.
+    q (b, heads, n, dim), k and v (b, heads, n_k, dim); extra_k and extra_v (b, heads, m, dim), text beside video
+    say; mask (b, n_k + m), True where a key may be seen, the extra keys last; scale is 1/sqrt(dim) unless given.
+    Returns (b, heads, n, dim) in q's dtype, zeros where the mask hides every key.
+
+    backend "int8" rounds q and k to 8 bits (bfloat16 and float16 only): faster, less exact, never chosen by "auto".
+    Raises ValueError for shapes that do not fit each other, a mask that is not boolean or only one of the extras.
     """
     check_keys("attention", q, k, v)
-    check_mask("attention", mask, q.shape[0], k.shape[2])
-    return dispatch("attention", BACKENDS, backend, q, k, v, mask, scale)
+    extra = check_extra("attention", q, extra_k, extra_v)
+    check_mask("attention", mask, q.shape[0], k.shape[2] + extra)
+    result: Tensor = dispatch("attention", BACKENDS, backend, q, k, v, mask, scale, extra_k, extra_v)
+    return result
 
 
-def attention_ref(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float | None = None) -> Tensor:
+def attention_ref(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    scale: float | None = None,
+    extra_k: Tensor | None = None,
+    extra_v: Tensor | None = None,
+) -> Tensor:
     """`attention` in plain PyTorch, in the precision of q."""
+    seen = None if mask is None else rearrange(mask, "b n_k -> b 1 1 n_k")
+    return seen_attention_ref(q, joined(k, extra_k), joined(v, extra_v), seen, scale)
+
+
+def seen_attention_ref(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, scale: float | None) -> Tensor:
+    """softmax(scale * q k^T) v where `seen` (b, 1, n or 1, n_k) is True, or everywhere for None."""
     scores = einsum(q, k, "b heads n dim, b heads n_k dim -> b heads n n_k")
     scores = scores * (q.shape[-1] ** -0.5 if scale is None else scale)
-    if mask is None:
+    if seen is None:
         return scores.softmax(-1) @ v
-    seen = rearrange(mask, "b n_k -> b 1 1 n_k")
     weights = scores.masked_fill(~seen, torch.finfo(scores.dtype).min).softmax(-1) * seen
     return weights @ v
 
 
-def _torch(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
+def joined(own: Tensor, extra: Tensor | None) -> Tensor:
+    """Both along the tokens, in the dtype of the first."""
+    return own if extra is None else torch.cat([own, extra.to(own.dtype)], dim=2)
+
+
+def kernel_refusal(q: Tensor, k: Tensor, v: Tensor, extra_k: Tensor | None, scale: float | None) -> str | None:
+    """Why the attention kernel can't take these heads or this scale, or None if it can."""
+    dtypes = {str(x.dtype) for x in (q, k, v, extra_k) if x is not None}
+    if len(dtypes) > 1:
+        return f"its inputs are of several dtypes: {', '.join(sorted(dtypes))}"
+    if q.shape[-1] > WIDEST_HEAD:
+        return f"heads of {q.shape[-1]} values; it takes at most {WIDEST_HEAD}"
+    return f"scale {scale}; it takes positive ones" if scale is not None and scale <= 0 else None
+
+
+def _torch(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    scale: float | None,
+    extra_k: Tensor | None,
+    extra_v: Tensor | None,
+) -> Tensor:
+    k, v = joined(k, extra_k), joined(v, extra_v)
     if q.device.type == "cpu" and q.shape[2] * k.shape[2] <= SMALL_SCORES and records_gradient(q, k, v):
         return attention_ref(q, k, v, mask, scale)
     seen = None if mask is None else rearrange(mask, "b n_k -> b 1 1 n_k")
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale)
 
 
-BACKENDS = (Backend("torch", _torch), Backend("reference", attention_ref))
+def _triton(*arguments: Any) -> Tensor:
+    from sora_kernels._triton import attention as kernel
+
+    return kernel.run(*arguments)
+
+
+def _int8(*arguments: Any) -> Tensor:
+    from sora_kernels._triton import attention as kernel
+
+    return kernel.run_int8(*arguments)
+
+
+def _refuses(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    scale: float | None,
+    extra_k: Tensor | None,
+    extra_v: Tensor | None,
+    dtypes: Sequence[torch.dtype] = TRITON_DTYPES,
+) -> str | None:
+    return triton_refusal(q, k, v, mask, extra_k, extra_v, dtypes=dtypes) or kernel_refusal(q, k, v, extra_k, scale)
+
+
+BACKENDS = (
+    Backend("torch", _torch),
+    Backend("triton", _triton, _refuses),
+    Backend("int8", _int8, partial(_refuses, dtypes=EIGHT_BIT_DTYPES)),
+    Backend("reference", attention_ref),
+)

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
+
+AUTO_ON_CUDA: Mapping[str, tuple[str, ...]] = MappingProxyType({
+    "rms_norm": ("triton", "torch"),
+    "layer_norm_modulate": ("triton", "torch"),
+    "gated_residual": ("triton", "torch"),
+    "rope": ("triton", "torch"),
+    "qk_norm_rope": ("triton", "torch"),
+    "norm_silu": ("triton", "torch"),
+    "attention": ("torch",),
+    "window_attention": ("triton", "torch"),
+    "qk_norm_rope_attention": ("triton+torch", "torch"),
+    "causal_conv": ("torch",),
+})  # fmt: skip
+"""The backends among which "auto" takes the first that can, where the first tensor lies on a CUDA device.
+
+Attention and convolution stay with cuDNN and flash, which PyTorch calls: nobody has measured our kernels against
+them yet. Windows are Triton's because PyTorch's way copies each strip's keys. Elsewhere an operator's own order
+counts, and PyTorch, which runs anything, comes first.
+"""
 
 
 class BackendError(RuntimeError):
@@ -25,19 +45,32 @@ class Backend:
     """
 
     name: str
-    run: Callable[..., Tensor]
+    run: Callable[..., Any]
     refusal: Callable[..., str | None] = _runs_anything
 
 
-def dispatch(operator: str, backends: tuple[Backend, ...], wanted: str, *args: Any, **kwargs: Any) -> Tensor:
-    """Run `operator` on the backend `wanted`, or for "auto" on the first of `backends` that can.
+def dispatch(operator: str, backends: tuple[Backend, ...], wanted: str, *args: Any, **kwargs: Any) -> Any:
+    """Run `operator` on the backend `wanted`, or for "auto" on the first that can; the first argument is a tensor.
 
     Raises BackendError when a backend asked for by name is unknown or refuses: a name never falls back.
     """
-    chosen = _first_able(operator, backends, args, kwargs) if wanted == "auto" else _named(operator, backends, wanted)
-    if wanted != "auto" and (reason := chosen.refusal(*args, **kwargs)):
+    if wanted == "auto":
+        return _first_able(operator, _in_order(operator, backends, args[0]), args, kwargs).run(*args, **kwargs)
+    chosen = _named(operator, backends, wanted)
+    if reason := chosen.refusal(*args, **kwargs):
         raise BackendError(f"{operator} on backend {wanted!r}: {reason}; use backend='auto'")
     return chosen.run(*args, **kwargs)
+
+
+def refusal_of(backends: tuple[Backend, ...], name: str, *args: Any) -> str | None:
+    """Why the backend of that name can't run these arguments, or None if it can; for operators made of others."""
+    return _named("operator", backends, name).refusal(*args)
+
+
+def _in_order(operator: str, backends: tuple[Backend, ...], x: Tensor) -> Iterable[Backend]:
+    if not x.is_cuda or operator not in AUTO_ON_CUDA:
+        return backends
+    return [_named(operator, backends, name) for name in AUTO_ON_CUDA[operator]]
 
 
 def _named(operator: str, backends: tuple[Backend, ...], wanted: str) -> Backend:
@@ -48,7 +81,7 @@ def _named(operator: str, backends: tuple[Backend, ...], wanted: str) -> Backend
     raise BackendError(f"{operator} has no backend {wanted!r}; use auto, {known}")
 
 
-def _first_able(operator: str, backends: tuple[Backend, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Backend:
+def _first_able(operator: str, backends: Iterable[Backend], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Backend:
     for backend in backends:
         if backend.refusal(*args, **kwargs) is None:
             return backend

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sora_kernels.dispatch import Backend, dispatch
+from sora_kernels.refusals import triton_refusal
 from sora_kernels.shapes import check_alike, check_modulation
 
 
@@ -18,7 +19,8 @@ def gated_residual(x: Tensor, y: Tensor, gate: Tensor, *, backend: str = "auto")
     """
     check_alike("gated_residual", x, y)
     check_modulation("gated_residual", "gate", gate, x)
-    return dispatch("gated_residual", BACKENDS, backend, x, y, gate)
+    result: Tensor = dispatch("gated_residual", BACKENDS, backend, x, y, gate)
+    return result
 
 
 def gated_residual_ref(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
@@ -30,4 +32,18 @@ def _torch(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
     return torch.addcmul(x, y.to(x.dtype), gate.to(x.dtype))
 
 
-BACKENDS = (Backend("torch", _torch), Backend("reference", gated_residual_ref))
+def _triton(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
+    from sora_kernels._triton import gated_residual as kernel
+
+    return kernel.run(x, y, gate)
+
+
+def _triton_refuses(x: Tensor, y: Tensor, gate: Tensor) -> str | None:
+    return triton_refusal(x, y, gate)
+
+
+BACKENDS = (
+    Backend("torch", _torch),
+    Backend("triton", _triton, _triton_refuses),
+    Backend("reference", gated_residual_ref),
+)

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from sora_kernels.dispatch import Backend, dispatch
 from sora_kernels.precision import by_blocks, widen
+from sora_kernels.refusals import row_refusal, triton_refusal
 from sora_kernels.shapes import check_modulation
 
 
@@ -22,7 +23,8 @@ def layer_norm_modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e
     """
     check_modulation("layer_norm_modulate", "shift", shift, x)
     check_modulation("layer_norm_modulate", "scale", scale, x)
-    return dispatch("layer_norm_modulate", BACKENDS, backend, x, shift, scale, eps)
+    result: Tensor = dispatch("layer_norm_modulate", BACKENDS, backend, x, shift, scale, eps)
+    return result
 
 
 def layer_norm_modulate_ref(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-6) -> Tensor:
@@ -52,4 +54,18 @@ def _modulated(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
     return torch.addcmul(shift, functional.layer_norm(x, x.shape[-1:], eps=eps), 1 + scale)
 
 
-BACKENDS = (Backend("torch", _torch), Backend("reference", layer_norm_modulate_ref))
+def _triton(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
+    from sora_kernels._triton import layer_norm_modulate as kernel
+
+    return kernel.run(x, shift, scale, eps)
+
+
+def _triton_refuses(x: Tensor, shift: Tensor, scale: Tensor, _eps: float) -> str | None:
+    return triton_refusal(x, shift, scale) or row_refusal(x.shape[-1])
+
+
+BACKENDS = (
+    Backend("torch", _torch),
+    Backend("triton", _triton, _triton_refuses),
+    Backend("reference", layer_norm_modulate_ref),
+)

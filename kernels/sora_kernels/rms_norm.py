@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sora_kernels.dispatch import Backend, dispatch
 from sora_kernels.precision import by_blocks, records_gradient, widen
+from sora_kernels.refusals import row_refusal, triton_refusal
 from sora_kernels.shapes import check_width
 
 
@@ -18,7 +19,8 @@ def rms_norm(x: Tensor, weight: Tensor | None = None, eps: float = 1e-6, *, back
     Raises ValueError for a weight of another width.
     """
     check_width("rms_norm", "weight", weight, x)
-    return dispatch("rms_norm", BACKENDS, backend, x, weight, eps)
+    result: Tensor = dispatch("rms_norm", BACKENDS, backend, x, weight, eps)
+    return result
 
 
 def rms_norm_ref(x: Tensor, weight: Tensor | None = None, eps: float = 1e-6) -> Tensor:
@@ -41,4 +43,18 @@ def _torch(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     return by_blocks(lambda rows: normalise(rows, wide_weight, eps), x)
 
 
-BACKENDS = (Backend("torch", _torch), Backend("reference", rms_norm_ref))
+def _triton(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    from sora_kernels._triton import rms_norm as kernel
+
+    return kernel.run(x, weight, eps)
+
+
+def _triton_refuses(x: Tensor, weight: Tensor | None, _eps: float) -> str | None:
+    return triton_refusal(x, weight) or row_refusal(x.shape[-1])
+
+
+BACKENDS = (
+    Backend("torch", _torch),
+    Backend("triton", _triton, _triton_refuses),
+    Backend("reference", rms_norm_ref),
+)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sora_kernels.dispatch import Backend, dispatch
 from sora_kernels.precision import by_blocks, widen
+from sora_kernels.refusals import triton_refusal
 from sora_kernels.shapes import check_table
 
 
@@ -19,7 +20,8 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor, *, backend: str = "auto") -> Tenso
     Raises ValueError for an odd dim or tables of another size.
     """
     check_table("rope", x, cos, sin)
-    return dispatch("rope", BACKENDS, backend, x, cos, sin)
+    result: Tensor = dispatch("rope", BACKENDS, backend, x, cos, sin)
+    return result
 
 
 def rope_ref(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -72,4 +74,18 @@ def _torch(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return by_blocks(turned, x, turns(cos, sin))
 
 
-BACKENDS = (Backend("torch", _torch), Backend("reference", rope_ref))
+def _triton(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    from sora_kernels._triton import rope as kernel
+
+    return kernel.run(x, cos, sin)
+
+
+def _triton_refuses(x: Tensor, cos: Tensor, sin: Tensor) -> str | None:
+    return triton_refusal(x, cos, sin)
+
+
+BACKENDS = (
+    Backend("torch", _torch),
+    Backend("triton", _triton, _triton_refuses),
+    Backend("reference", rope_ref),
+)

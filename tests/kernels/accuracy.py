@@ -17,7 +17,9 @@ def randn(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Ten
 
 
 def in_double(value: Any) -> Any:
-    """Floating tensors in float64, everything else as it is."""
+    """Floating tensors, and those in tuples, in float64, everything else as it is."""
+    if isinstance(value, tuple):
+        return tuple(map(in_double, value))
     return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 

@@ -52,6 +52,15 @@ def test_sample_without_a_key_gives_zeros_and_finite_gradients(dtype: torch.dtyp
     assert all(x.grad is not None and x.grad.isfinite().all() for x in (q, k, v))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("extra", [0, 1, 5])
+@pytest.mark.parametrize("padded", [False, True])
+def test_extra_keys_are_seen_behind_the_others(dtype: torch.dtype, extra: int, padded: bool) -> None:
+    _, text_k, text_v = inputs(1, extra, 16, dtype)
+    mask = padding(11 + extra) if padded else None
+    check(attention, attention_ref, *inputs(7, 11, 16, dtype), mask, None, text_k, text_v)
+
+
 def test_scale_is_used() -> None:
     q, k, v = inputs(5, 7, 16)
     torch.testing.assert_close(attention(q, k, v, scale=0.5), attention(2 * q, k, v))

@@ -3,7 +3,19 @@
 import pytest
 import torch
 
-from sora_kernels import BackendError, attention, gated_residual, layer_norm_modulate, rms_norm, rope
+from sora_kernels import (
+    BackendError,
+    attention,
+    causal_conv,
+    gated_residual,
+    layer_norm_modulate,
+    norm_silu,
+    qk_norm_rope,
+    qk_norm_rope_attention,
+    rms_norm,
+    rope,
+    window_attention,
+)
 from sora_kernels.dispatch import Backend, dispatch
 
 X = torch.randn(2, 3, 4, 8)
@@ -14,7 +26,14 @@ CALLS = {
     "layer_norm_modulate": lambda backend: layer_norm_modulate(FLAT, FLAT, FLAT, backend=backend),
     "gated_residual": lambda backend: gated_residual(FLAT, FLAT, FLAT, backend=backend),
     "rope": lambda backend: rope(X, TABLE, TABLE, backend=backend),
+    "qk_norm_rope": lambda backend: qk_norm_rope(X, X, None, None, TABLE, TABLE, backend=backend),
+    "norm_silu": lambda backend: norm_silu(X, backend=backend),
     "attention": lambda backend: attention(X, X, X, backend=backend),
+    "window_attention": lambda backend: window_attention(X, X, X, (1, 2, 2), (0, 1, 0), backend=backend),
+    "qk_norm_rope_attention": lambda backend: qk_norm_rope_attention(
+        X, X, X, None, None, TABLE, TABLE, backend=backend
+    ),
+    "causal_conv": lambda backend: causal_conv(X, (X, X), torch.ones(3, 5, 3, 3, 3), backend=backend),
 }
 
 
@@ -26,7 +45,7 @@ def test_every_named_backend_computes_what_auto_computes(name: str) -> None:
 
 @pytest.mark.parametrize("name", CALLS)
 def test_unknown_backend_raises_and_names_those_there_are(name: str) -> None:
-    with pytest.raises(BackendError, match=f"{name} has no backend 'abacus'; use auto, torch, reference"):
+    with pytest.raises(BackendError, match=f"{name} has no backend 'abacus'; use auto, torch, triton.*, reference"):
         CALLS[name]("abacus")
 
 

@@ -61,6 +61,12 @@ def test_weights_may_be_left_out() -> None:
     torch.testing.assert_close(without, qk_norm_rope_attention(q, k, v, ones, ones, cos, sin))
 
 
+def test_weights_of_all_heads_norm_them_together() -> None:
+    q, k, v, _, _, cos, sin, text_k, text_v, mask = inputs((2, 3, 7, 6), extra=5, masked=True)
+    weights = (randn(3, 6, seed=3), randn(3, 6, seed=4))
+    check(qk_norm_rope_attention, qk_norm_rope_attention_ref, q, k, v, *weights, cos, sin, text_k, text_v, mask)
+
+
 def test_inputs_are_left_alone() -> None:
     arguments = inputs((2, 3, 7, 6), extra=5)
     before = [argument.clone() for argument in arguments if isinstance(argument, Tensor)]
@@ -80,8 +86,8 @@ def test_gradients() -> None:
     ("changes", "problem"),
     [
         ({1: torch.ones(2, 3, 6, 6)}, "shapes must be alike"),
-        ({3: torch.ones(5)}, r"q_weight \(5,\) does not fit width 6"),
-        ({4: torch.ones(5)}, r"k_weight \(5,\) does not fit width 6"),
+        ({3: torch.ones(5)}, r"q_weight \(5,\) does not fit heads"),
+        ({4: torch.ones(5)}, r"k_weight \(5,\) does not fit heads"),
         ({5: torch.ones(7, 2)}, "do not fit x"),
         ({7: None}, "extra_k and extra_v go together"),
         ({8: torch.ones(2, 3, 4, 6)}, "do not fit each other"),
