@@ -35,7 +35,7 @@ def clip(path: Path) -> None:
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=900)
     return process.returncode, out, err
 
 
@@ -50,16 +50,46 @@ def test_killed_job_resumes_to_the_same_frames(spawn: Any, command: tuple[object
     for kill in range(KILLS):
         resumed = False
         while not resumed:
+            (folder / f"{kill}.mkv").unlink(missing_ok=True)
             process = spawn(*command, "-o", f"{kill}.mkv", "--force")
             time.sleep(dice.uniform(0.3, 0.95) * length)
             process.send_signal(signal.SIGKILL)
             finished = finish(process)[0] == 0
             resumed = bool(stopped_jobs()) and not finished
-        assert not (folder / f"{kill}.mkv").exists()
+        if (folder / f"{kill}.mkv").exists():  # killed in its very last moment
+            assert (read(folder / f"{kill}.mkv") == whole).all()
         code, _, err = finish(spawn("resume", "--json"))
         assert code == 0, err
         assert (read(folder / f"{kill}.mkv") == whole).all()
         assert not stopped_jobs()
+        assert not list(folder.glob("*.part"))
+
+
+DEATHS = {
+    "half_written": "writer.FrameWriter.close",
+    "whole_but_nameless": "staging.Staging._publish_one",
+    "named_but_not_tidied": "staging.Staging.clear",
+}
+
+
+@pytest.mark.parametrize("moment", DEATHS)
+def test_a_death_while_the_file_is_made_leaves_nothing_that_resume_does_not_mend(spawn: Any, moment: str):
+    module, _, name = DEATHS[moment].partition(".")
+    (spawn.modules / f"{moment}.py").write_text(
+        "import os, sys\n"
+        f"import sora_cli.media.{module} as {module}\n"
+        f"{module}.{name} = lambda *asked: os._exit(9)\n"
+        "from sora_cli.app import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    small = ("generate", "a cat", "--size", "32x32", "--frames", 2, "--steps", 1, "--seed", 1, "-q")
+    assert finish(spawn(*small, "-o", "out.mkv", module=moment))[0] == 9
+    assert (spawn.folder / "out.mkv").exists() == (moment == "named_but_not_tidied")
+    code, out, err = finish(spawn("resume"))
+    assert (code, Path(out.strip()).name) == (0, "out.mkv"), err
+    assert len(read(spawn.folder / "out.mkv")) == 2
+    assert [path.name for path in spawn.folder.iterdir()] == ["out.mkv"]
+    assert not stopped_jobs()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -12,10 +12,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from sora_kernels.dispatch import Backend, dispatch
-from sora_kernels.precision import records_gradient
+from sora_kernels.precision import multiplies_bfloat16, records_gradient
 from sora_kernels.refusals import TRITON_DTYPES, triton_refusal
 from sora_kernels.shapes import check_extra, check_keys, check_mask
 
+LONG = 256
+"""Queries and keys from which going by rows pays on a CPU in bfloat16."""
+ROWS = 128
+"""Queries at a time on a CPU in bfloat16; measured flat from 128 to 256 for 1,248 to 8,190 keys."""
 SMALL_SCORES = 256 * 256
 """Scores per head below which PyTorch's blocked CPU kernel is slower to train with than the plain formula."""
 
@@ -101,10 +105,31 @@ def _torch(
     extra_v: Tensor | None,
 ) -> Tensor:
     k, v = joined(k, extra_k), joined(v, extra_v)
-    if q.device.type == "cpu" and q.shape[2] * k.shape[2] <= SMALL_SCORES and records_gradient(q, k, v):
-        return attention_ref(q, k, v, mask, scale)
+    if q.device.type == "cpu":
+        trains = records_gradient(q, k, v)
+        if trains and q.shape[2] * k.shape[2] <= SMALL_SCORES:
+            return attention_ref(q, k, v, mask, scale)
+        if mask is None and not trains and _pays_by_rows(q, k):
+            return _by_rows(q, k, v, q.shape[-1] ** -0.5 if scale is None else scale)
     seen = None if mask is None else rearrange(mask, "b n_k -> b 1 1 n_k")
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale)
+
+
+def _pays_by_rows(q: Tensor, k: Tensor) -> bool:
+    return q.dtype == torch.bfloat16 and min(q.shape[2], k.shape[2]) >= LONG and multiplies_bfloat16()
+
+
+def _by_rows(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """The formula head by head, a few queries at a time, so that their scores stay in a CPU's cache.
+
+    Products run at the processor's bfloat16 rate, two to three times as fast as PyTorch's blocked kernel; scores are
+    rounded to bfloat16, as they are in the formula written out, and the softmax is taken in float32.
+    """
+    out = torch.empty(q.shape, dtype=q.dtype)
+    for target, queries, keys, values in zip(*(x.flatten(0, 1) for x in (out, q * scale, k, v)), strict=True):
+        for part, rows in zip(target.split(ROWS), queries.split(ROWS), strict=True):
+            torch.mm((rows @ keys.T).softmax(-1), values, out=part)
+    return out
 
 
 def _triton(*arguments: Any) -> Tensor:

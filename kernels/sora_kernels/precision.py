@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -14,6 +15,13 @@ BLOCK_ELEMENTS = 1 << 19
 def widen(x: Tensor) -> Tensor:
     """The tensor in the precision to compute in: float64 stays, everything narrower becomes float32."""
     return x if x.dtype == torch.float64 else x.float()
+
+
+@cache
+def multiplies_bfloat16() -> bool:
+    """Whether this machine's processor has instructions for bfloat16 products."""
+    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def records_gradient(*tensors: Tensor | None) -> bool:

@@ -14,18 +14,23 @@ from sora_cli.model.dit import STILL_RATE, DiT, locate, seconds_of
 from sora_cli.model.wan import WanTransformer
 from sora_weights.spec import Grid
 
+ANCHOR_APART = 4  # latent frames between an anchor and the window, whatever lies between: more was never trained
+
 Text = tuple[Tensor, Tensor]
 """Features of a prompt (1, m, e) and which of its tokens are real (1, m)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a network is to denoise: a window in space of one level, in one window in time of the video."""
+    """What a network is to denoise: a window in space of one level, in one window in time of the video, with the
+    video's first latent frame before it where that is an `anchor`.
+    """
 
     level: Level
     window: Window
     span: Span
     fps: float
+    anchor: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +86,9 @@ class DioramaBackbone(_Held):
         rows, columns = level.latents(self.grid)
         count = len(range(*window.t.indices(span.stop - span.start)))
         seconds = seconds_of(min(span.start, 1), count, place.fps, self.grid.time)  # from 0, or from mid-stream
+        if place.anchor:
+            later = seconds_of(1 + ANCHOR_APART, count - 1, place.fps, self.grid.time)
+            seconds = torch.cat([torch.zeros(1), later])
         rate = place.fps / self.grid.time if count > 1 else STILL_RATE
         grid = (len(range(*window.h.indices(rows))), len(range(*window.w.indices(columns))))
         corner = ((window.h.start or 0) * space, (window.w.start or 0) * space)

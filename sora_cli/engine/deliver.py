@@ -18,6 +18,7 @@ from sora_cli.media.clip import Clip
 from sora_cli.media.editing import ClipWriter, open_clip_writer
 from sora_cli.media.picture import read_mask
 from sora_cli.media.sound import Sound
+from sora_cli.media.staging import Ledger
 from sora_cli.media.writer import FrameWriter, open_writer
 
 
@@ -60,7 +61,9 @@ def _area(sides: tuple[int, int]) -> int:
 
 
 @contextmanager
-def open_film_writer(work: Work, path: Path, *, metadata: str | None, force: bool) -> Iterator[FrameWriter]:
+def open_film_writer(
+    work: Work, path: Path, *, metadata: str | None, force: bool, ledger: Ledger
+) -> Iterator[FrameWriter]:
     """A writer for a film: one that keeps the clip's own planes where there is a clip, else one of RGB frames."""
     request, frames = work.request, work.film.frames
     width, height, fps = request.width, request.height, request.fps
@@ -74,6 +77,7 @@ def open_film_writer(work: Work, path: Path, *, metadata: str | None, force: boo
             metadata=metadata,
             force=force,
             make_folder=True,
+            ledger=ledger,
         ) as plain:
             yield plain
         return
@@ -88,6 +92,7 @@ def open_film_writer(work: Work, path: Path, *, metadata: str | None, force: boo
         metadata=metadata,
         force=force,
         make_folder=True,
+        ledger=ledger,
     ) as writer:
         yield writer
 

@@ -14,11 +14,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sora_cli.errors import RESUME, SoraError, as_sora_error
+from sora_cli.media.formats import plan_output
+from sora_cli.media.staging import digest_of
 from sora_cli.request import Request
+from sora_cli.result import Output
 from sora_cli.settings import folders
 from sora_weights.registry import find_model
 from sora_weights.store import sha256_of
@@ -26,7 +30,7 @@ from sora_weights.store import sha256_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-ABOUT, LOCK = "job.json", "lock"
+ABOUT, LOCK, PARTS, WHOLE = "job.json", "lock", "parts.jsonl", "whole.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,35 @@ class Job:
     def drop(self, latents: LatentFile) -> None:
         """Remove latents that are not needed any more."""
         latents.path.unlink(missing_ok=True)
+
+    def begun(self, part: Path) -> None:
+        """Note a file of the output that is not whole yet: `sweep` removes it. Raises OSError."""
+        with open(self.folder / PARTS, "a", encoding="utf-8") as file:
+            file.write(json.dumps(os.path.abspath(part)) + "\n")
+
+    def whole(self, output: Output) -> None:
+        """Note the output when it is about to get its name. Raises OSError."""
+        told = {**asdict(output), "fps": None if output.fps is None else str(output.fps)}
+        part = self.folder / f"{WHOLE}.part"
+        part.write_text(json.dumps(told), encoding="utf-8")
+        os.replace(part, self.folder / WHOLE)
+
+    def sweep(self) -> None:
+        """Remove what a run that was killed has left half written beside its output."""
+        with suppress(OSError, ValueError):
+            for line in (self.folder / PARTS).read_text(encoding="utf-8").splitlines():
+                part = Path(json.loads(line))
+                if part.suffix == ".part":
+                    part.unlink(missing_ok=True)
+
+    def delivered(self) -> Output | None:
+        """The output, if a run was stopped only after that had its name."""
+        with suppress(OSError, ValueError, TypeError):
+            told = json.loads((self.folder / WHOLE).read_bytes())
+            output = Output(**told | {"fps": None if told["fps"] is None else Fraction(told["fps"])})
+            if digest_of(plan_output(output.path, output.frames).files()) == output.sha256:
+                return output
+        return None
 
     def write(self, request: Request, delivery: Delivery) -> None:
         """Put down what the job is for, and by which files. Raises OSError."""

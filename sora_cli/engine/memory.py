@@ -92,7 +92,7 @@ def plan_memory(canvas: Canvas, flow: FlowSpec, footprint: Footprint, limit: int
 def _with_tiles(canvas: Canvas, flow: FlowSpec, footprint: Footprint, side: int) -> MemoryPlan:
     last = canvas.levels[-1]
     rows, columns = last.latents(canvas.grid)
-    frames = min(flow.window, canvas.latent_frames)
+    frames = min(flow.window + flow.anchored, canvas.latent_frames)
     latent = FLOAT * footprint.channels
     patches = (canvas.grid.patch // canvas.grid.space) ** 2
     seen = min(rows * columns, flow.reach[0] * flow.reach[1]) * frames // patches

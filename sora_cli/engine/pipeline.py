@@ -200,14 +200,16 @@ def denoise_level(
         sampler.generator.set_state(point.tensors["level"])
     began = sampler.generator.get_state()
     common = common_noise((1, channels, 1, rows, columns), sampler.generator) if flow.shared_noise else None
+    begun = bool(known) and known[0]
     for index, span in enumerate(spans(latents.frames, flow.window, stage.context, known)):
+        anchor, begun = flow.anchored and begun and span.start > stage.context, begun or span.first == 0
         if point is not None and index < point.mark.window:
             continue
         level = flow.given_start if any(known) else flow.handed_start
         here = point if point is not None and index == point.mark.window else None
         told = _told_at(sampler, (span.first + span.last) / 2 / latents.frames)
         tell = partial(_tell, on_step, index, began)
-        made = _denoise_span(told, stage, latents, start, common, span, tell, kept, here, level)
+        made = _denoise_span(told, stage, latents, start, common, span, tell, kept, here, level, anchor=anchor)
         latents.write(span.first, made[:, :, span.first - span.start : span.last - span.start])
 
 
@@ -235,28 +237,40 @@ def _denoise_span(
     kept: Kept | None,
     point: Point | None,
     level: float,
+    *,
+    anchor: bool,
 ) -> Tensor:
-    """Denoise latent frames span.start .. span.stop - 1; returns them all, known ones included.
+    """Denoise latent frames span.start .. span.stop - 1; returns them all, known ones included. With an `anchor` the
+    network sees the first latent frame of the video too, so that subject and colours do not drift away from it.
 
     `common` is what all frames' noise has in common, in this window and in every other. At a `point` inside the window
     nothing is drawn anew. Beside known frames drawing starts from these at noise `level`, where that is below 1.
     """
     device = sampler.backbone.device
     channels, rows, columns = latents.shape
-    noise = _noise(sampler, span, (channels, rows, columns), common).to(device)
-    known = _known(sampler, latents, span, kept)
-    steps, clean = stage.rows, None if start is None else start.read(span.start, span.stop).to(device)
+    noise = _noise(sampler, span, (channels, rows, columns), common, anchor=anchor).to(device)
+    known = _known(sampler, latents, span, kept, anchor=anchor)
+    steps, clean = stage.rows, None if start is None else _read(start, span, anchor=anchor).to(device)
     if clean is None and known is not None and kept is None and level < 1:
         fewer = tuple(row for row in steps if row.sigma <= level)
         steps, clean = fewer or steps[-1:], carried(known)
     x = noise if clean is None else noised(clean, noise, steps[0])
-    solver, denoiser = SOLVERS[stage.solver], _denoiser(sampler, stage, known, span, begun=start is not None)
+    solver, denoiser = (
+        SOLVERS[stage.solver],
+        _denoiser(sampler, stage, known, span, begun=start is not None, anchor=anchor),
+    )
     go = partial(sample, denoiser, rows_for(solver, steps), solver=solver, draw=_draws(sampler, x), on_step=on_step)
     if point is None or "x" not in point.tensors:
-        return go(x)
+        return go(x)[:, :, int(anchor) :]
     there = {name: tensor.to(device) for name, tensor in point.tensors.items() if name not in ("level", "generator")}
     sampler.generator.set_state(point.tensors["generator"])
-    return go(there.pop("x"), state=state_from_tensors(there), start=point.mark.done)
+    return go(there.pop("x"), state=state_from_tensors(there), start=point.mark.done)[:, :, int(anchor) :]
+
+
+def _read(latents: LatentFile, span: Span, *, anchor: bool) -> Tensor:
+    """The latent frames of a window, behind the video's first one where that is an `anchor`."""
+    window = latents.read(span.start, span.stop)
+    return torch.cat([latents.read(0, 1), window], 2) if anchor else window
 
 
 def carried(known: Known) -> Tensor:
@@ -271,16 +285,16 @@ def carried(known: Known) -> Tensor:
     return torch.lerp(known.latents[:, :, before], known.latents[:, :, behind], share)
 
 
-def _noise(sampler: Sampler, span: Span, shape: tuple[int, int, int], common: Tensor | None) -> Tensor:
+def _noise(sampler: Sampler, span: Span, shape: tuple[int, int, int], common: Tensor | None, *, anchor: bool) -> Tensor:
     """The noise that a window starts from, (1, c, t, h, w) float32, drawn as the family's reference draws it.
 
     Networks that see known frames clean need none there; others do, so that pinned frames are as noisy as the rest.
     """
     channels, rows, columns = shape
     if common is None:
-        return _draws(sampler, torch.empty(1, channels, span.stop - span.start, rows, columns))()
+        return _draws(sampler, torch.empty(1, channels, anchor + span.stop - span.start, rows, columns))()
     fresh = mixed_noise((1, channels, span.new, rows, columns), sampler.flow.shared_noise, sampler.generator, common)
-    return F.pad(fresh, (0, 0, 0, 0, span.first - span.start, span.stop - span.last))
+    return F.pad(fresh, (0, 0, 0, 0, anchor + span.first - span.start, span.stop - span.last))
 
 
 def _draws(sampler: Sampler, like: Tensor) -> Callable[[], Tensor]:
@@ -289,14 +303,14 @@ def _draws(sampler: Sampler, like: Tensor) -> Callable[[], Tensor]:
     return normal_draws(sampler.generator, like, flow.noise_layout, dtype)
 
 
-def _known(sampler: Sampler, latents: LatentFile, span: Span, kept: Kept | None) -> Known | None:
+def _known(sampler: Sampler, latents: LatentFile, span: Span, kept: Kept | None, *, anchor: bool) -> Known | None:
     """What a window knows: all but what it makes, and what is kept there."""
     if span.new == span.stop - span.start and kept is None:
         return None
     device = sampler.backbone.device
-    there = latents.read(span.start, span.stop).to(device)
+    there = _read(latents, span, anchor=anchor).to(device)
     mask = torch.ones_like(there[:, :1])
-    made = slice(span.first - span.start, span.last - span.start)
+    made = slice(anchor + span.first - span.start, anchor + span.last - span.start)
     mask[:, :, made] = 0.0
     if kept is not None:
         there[:, :, made] = kept.latents.read(span.first, span.last).to(device)
@@ -304,18 +318,20 @@ def _known(sampler: Sampler, latents: LatentFile, span: Span, kept: Kept | None)
     return Known(there * mask, mask, sampler.known_mode)
 
 
-def _denoiser(sampler: Sampler, stage: Stage, known: Known | None, span: Span, *, begun: bool) -> Denoiser:
+def _denoiser(
+    sampler: Sampler, stage: Stage, known: Known | None, span: Span, *, begun: bool, anchor: bool
+) -> Denoiser:
     """The network with its words and positions, guided, in windows, with what is known kept.
 
     Known frames hold guidance back, but not where drawing is `begun` from a clip that the words are to change.
     """
-    frames = span.stop - span.start
+    frames = anchor + span.stop - span.start
     most = stage.guidance if known is None or begun else sampler.flow.known_guidance
     guidance = min(stage.guidance, most)
 
     def within(window: Window) -> Denoiser:
         part = known.crop(window) if known else None
-        place = Place(stage.level, window, span, sampler.fps)
+        place = Place(stage.level, window, span, sampler.fps, anchor)
 
         def told(text: Text) -> Denoiser:
             return from_network(sampler.backbone.bind(text, place, sampler.condition), stage.prediction, part)

@@ -15,6 +15,7 @@ from sora_cli.engine.work import Work, notes_of, plan, prepare
 from sora_cli.media.writer import check_output
 from sora_cli.request import Request, record
 from sora_cli.result import ModelInfo, Output, Progress, Result
+from sora_weights.registry import find_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +48,18 @@ def go_on(job: Job, progress: Progress) -> Result:
     """
     with job.held(new=False):
         job.check()
+        job.sweep()
+        if (output := job.delivered()) is not None:
+            return _found(job, output, progress)
         return _finish(prepare(job.request), job, job.delivery, None, progress)
+
+
+def _found(job: Job, output: Output, progress: Progress) -> Result:
+    """The result of a job that was stopped when its output was there already."""
+    note, model = f"{output.path} was there already, whole", find_model(job.request.model)
+    progress.note(note)
+    told = ModelInfo(model.name, model.family, model.digest())
+    return Result((output,), told, (note,), {}, {}, {"rss_bytes": _peak_memory(), "device_bytes": None})
 
 
 def _finish(work: Work, job: Job, delivery: Delivery, preview: Path | None, progress: Progress) -> Result:
@@ -80,10 +92,10 @@ def _write(studio: "Studio", latents: list[LatentFile], delivery: Delivery) -> W
     work = studio.work
     about = json.dumps(record(work.asked, work.model.digest(), sora_cli.__version__), ensure_ascii=False)
     metadata = about if delivery.embed_metadata else None
-    measures, notes = Measures.of(work), list[str]()
+    measures, notes, path = Measures.of(work), list[str](), Path(delivery.output)
     with (
         studio.clock.stage("decode", work.film.frames),
-        open_film_writer(work, Path(delivery.output), metadata=metadata, force=delivery.force) as writer,
+        open_film_writer(work, path, metadata=metadata, force=delivery.force, ledger=studio.job) as writer,
     ):
         decoded = [_frames(studio, board, latents[board], notes) for board in range(len(latents))]
         write_film(work, studio.sources, decoded, writer, measures, studio.clock.progress.step)

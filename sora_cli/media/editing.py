@@ -26,7 +26,7 @@ from sora_cli.media.planes import Keeping, keeping, kept, patched, right_angle
 from sora_cli.media.probe import Probe
 from sora_cli.media.sound import Sound, SoundRecipe, shape_of
 from sora_cli.media.sound import recipe_for as sound_recipe_for
-from sora_cli.media.staging import Staging
+from sora_cli.media.staging import Ledger, Staging
 from sora_cli.media.video import Look, Recipe, VideoEncoder, look_of, recipe_for
 from sora_cli.media.writer import (
     Encoder,
@@ -151,6 +151,7 @@ def open_clip_writer(
     metadata: str | None,
     force: bool,
     make_folder: bool = False,
+    ledger: Ledger | None = None,
 ) -> Iterator[ClipWriter]:
     """A writer for exactly `frames` frames of `width` x `height` that look as those of the clip `like`.
 
@@ -170,7 +171,7 @@ def open_clip_writer(
         everything = notes + sound_notes + encoder_notes
         return ClipWriter(encoder, plan, size, fps, everything, keeps_times=like.variable_rate)
 
-    with completed(plan, begin, force=force) as writer:
+    with completed(plan, begin, force=force, ledger=ledger) as writer:
         yield writer
 
 

@@ -4,21 +4,34 @@ import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 from sora_cli.errors import SoraError
+from sora_cli.result import Output
 
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
 _CHUNK_BYTES = 1 << 20
 
 
+class Ledger(Protocol):
+    """Who notes what becomes of an output, so that a run that is killed at any moment leaves nothing behind."""
+
+    def begun(self, part: Path) -> None:
+        """A file that is not whole is about to be made."""
+
+    def whole(self, output: Output) -> None:
+        """All is written, and gets its name next."""
+
+
 class Staging:
     """The half-written files of one output; `staged` is how to get one."""
 
-    def __init__(self, force: bool) -> None:
+    def __init__(self, force: bool, ledger: Ledger | None) -> None:
         self._force = force
+        self._ledger = ledger
         self._token = secrets.token_hex(4)
         self._targets: dict[Path, Path] = {}
         self._scratch: list[Path] = []
@@ -50,21 +63,18 @@ class Staging:
 
     def digest(self) -> str:
         """The sha256 over the bytes of all parts, in order, in hexadecimal."""
-        digest = hashlib.sha256()
-        for part in self._targets:
-            with part.open("rb") as file:
-                while chunk := file.read(_CHUNK_BYTES):
-                    digest.update(chunk)
-        return digest.hexdigest()
+        return digest_of(self._targets)
 
-    def publish(self) -> None:
-        """Brings all parts to the disk and gives them their names.
+    def publish(self, output: Output) -> None:
+        """Brings all parts to the disk and gives them their names, under which they are `output`.
 
         Raises SoraError output_exists where a name was taken meanwhile and `force` is off, and OSError; after
         either, `clear` takes back the names already given, except over files that `force` replaced.
         """
         for part in self._targets:
             _sync(part)
+        if self._ledger is not None:
+            self._ledger.whole(output)
         for part, target in self._targets.items():
             self._publish_one(part, target)
         self._published = True
@@ -85,6 +95,8 @@ class Staging:
 
     def _create(self, target: Path, ending: str) -> Path:
         path = target.with_name(f"{target.name[:50]}.{self._token}.{ending}")
+        if self._ledger is not None:
+            self._ledger.begun(path)
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         return path
 
@@ -111,10 +123,20 @@ class Staging:
             os.replace(part, target)
 
 
+def digest_of(files: Iterable[Path]) -> str:
+    """The sha256 over the bytes of all files, in order, in hexadecimal. Raises OSError."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
 @contextmanager
-def staged(*, force: bool) -> Iterator[Staging]:
-    """A `Staging` that leaves nothing behind but what it published, whatever is raised."""
-    staging = Staging(force)
+def staged(*, force: bool, ledger: Ledger | None = None) -> Iterator[Staging]:
+    """A `Staging` that leaves nothing behind but what it published, whatever is raised; `ledger` is told of it."""
+    staging = Staging(force, ledger)
     try:
         yield staging
     finally:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 from sora_cli.errors import SoraError
 from sora_cli.media.formats import OutputPlan, check_limits, plan_output
 from sora_cli.media.metadata import fits
-from sora_cli.media.staging import Staging, staged
+from sora_cli.media.staging import Ledger, Staging, staged
 from sora_cli.result import Output
 
 if TYPE_CHECKING:
@@ -72,10 +72,8 @@ class FrameWriter:
 
     def publish(self, staging: Staging) -> None:
         """Gives the completed file its name, and tells about it in `output`. Raises as `Staging.publish`."""
-        digest = staging.digest()
-        staging.publish()
         still = self._plan.kind == "image"
-        self.output = Output(
+        output = Output(
             path=str(self._plan.path),
             kind=self._plan.kind,
             width=self._size.width,
@@ -83,8 +81,10 @@ class FrameWriter:
             frames=self._plan.frames,
             fps=None if still else self._fps,
             seconds=None if still else float(self._end),
-            sha256=digest,
+            sha256=staging.digest(),
         )
+        staging.publish(output)
+        self.output = output
 
     def _check(self, frame: "np.ndarray") -> None:
         shape = (self._size.height, self._size.width, 3)
@@ -131,10 +131,12 @@ def open_writer(
     metadata: str | None,
     force: bool,
     make_folder: bool = False,
+    ledger: Ledger | None = None,
 ) -> Iterator[FrameWriter]:
     """A writer for exactly `frames` frames of `width` x `height` at `fps` frames a second.
 
-    The file appears under its name, whole, when the block ends; if anything is raised, nothing is left.
+    The file appears under its name, whole, when the block ends; if anything is raised, nothing is left. A `ledger` is
+    told where it is until then.
     Raises SoraError as `check_output` and `FrameWriter` do, output_exists also for a file that appeared
     meanwhile, and OSError with its errno from the disk.
     """
@@ -147,17 +149,19 @@ def open_writer(
         encoder, encoder_notes = _encoder(plan, staging, size, fps, metadata)
         return FrameWriter(encoder, plan, size, fps, notes_on(plan, fps) + notes + encoder_notes)
 
-    with completed(plan, begin, force=force) as writer:
+    with completed(plan, begin, force=force, ledger=ledger) as writer:
         yield writer
 
 
 @contextmanager
-def completed(plan: OutputPlan, begin: Callable[[Staging], W], *, force: bool) -> Iterator[W]:
+def completed(
+    plan: OutputPlan, begin: Callable[[Staging], W], *, force: bool, ledger: Ledger | None = None
+) -> Iterator[W]:
     """The writer that `begin` makes on part files; whole and under their names after the block, or gone.
 
     Raises SoraError output_exists for a file that appeared meanwhile, and OSError from the disk.
     """
-    with staged(force=force) as staging:
+    with staged(force=force, ledger=ledger) as staging:
         staging.make_folder(plan.folder)
         writer = begin(staging)
         try:

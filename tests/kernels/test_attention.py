@@ -86,3 +86,11 @@ def test_gradients() -> None:
 def test_shapes_that_do_not_fit_are_refused(k: tuple[int, ...], mask: torch.Tensor | None, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         attention(torch.ones(2, 3, 5, 4), torch.ones(k), torch.ones(k), mask)
+
+
+@pytest.mark.parametrize(("n", "keys"), [(300, 257), (129, 700)])
+@pytest.mark.parametrize("dim", [64, 96])
+def test_long_sequences_in_bfloat16_are_as_exact_as_the_formula(n: int, keys: int, dim: int) -> None:
+    check(attention, attention_ref, *inputs(n, keys, dim, torch.bfloat16))
+    q, k, v = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in inputs(n, keys, dim, torch.bfloat16))
+    assert torch.equal(attention(q, k, v), attention(*inputs(n, keys, dim, torch.bfloat16)))

@@ -17,6 +17,7 @@ import pytest
 from sora_cli.errors import SoraError
 from sora_cli.media import staging
 from sora_cli.media.writer import FrameWriter, open_writer
+from sora_cli.result import Output
 
 Write = Callable[..., FrameWriter]
 MakeFrames = Callable[[int, int, int], list[np.ndarray]]
@@ -97,7 +98,7 @@ def test_file_systems_without_links_are_served(
         late.part(tmp_path / "fresh.png").write_text("x")
         late.part(tmp_path / tree(tmp_path)[0]).write_text("x")
         with pytest.raises(SoraError):
-            late.publish()
+            late.publish(Output("a", "image", 1, 1, 1, None, None, late.digest()))
     assert "fresh.png" not in tree(tmp_path)
 
 

@@ -39,7 +39,8 @@ class PatchVAESpec:
 class DiTSpec:
     """diorama's diffusion transformer (`sora_cli.model.dit`).
 
-    Tokens are `patch` x `patch` latents of one latent frame; prompts are padded to `text_tokens`.
+    Tokens are `patch` x `patch` latents of one latent frame; prompts are padded to `text_tokens`. Its memory holds
+    `figures`, each `sheet` x `sheet` latents.
     """
 
     channels: int = 32
@@ -50,6 +51,8 @@ class DiTSpec:
     conv_width: int = 96
     text_width: int = 384
     text_tokens: int = 24
+    figures: int = 10
+    sheet: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +223,8 @@ class FlowSpec:
     arXiv:2305.10474, mixed noise). `noise_layout` is the order of axes in which the family's reference draws noise, in
     the network's own precision where `narrow_noise`. Beside known frames guidance is at most `known_guidance`: they say
     more than words; and what is drawn starts from them at noise level `given_start`, or at `handed_start` where they
-    were drawn too. `steady` evens out jumps of texture between the frames of one latent frame and the next.
+    were drawn too. Windows in mid-stream see the video's beginning too where they are `anchored`. `steady` evens out
+    jumps of texture between the frames of one latent frame and the next.
     `solver` and `shift` count where a model brings no scheduler_config.json.
     """
 
@@ -240,6 +244,7 @@ class FlowSpec:
     known_guidance: float = math.inf
     given_start: float = 1.0
     handed_start: float = 1.0
+    anchored: bool = False
     steady: bool = False
 
 

@@ -14,7 +14,16 @@ from sora_weights.spec import Defaults, DiTSpec, Family, FlowSpec, Grid, Model, 
 DESCRIPTION = "diorama.json"
 NETWORKS = ("dit", "text", "vae")
 FILES = ("dit.safetensors", "text.safetensors", "tokenizer.json", "vae.safetensors")
-LARGEST = {"width": 8192, "depth": 128, "heads": 128, "conv_width": 4096, "tail_width": 4096, "tail_depth": 64}
+LARGEST = {
+    "width": 8192,
+    "depth": 128,
+    "heads": 128,
+    "conv_width": 4096,
+    "tail_width": 4096,
+    "tail_depth": 64,
+    "figures": 65536,
+    "sheet": 256,
+}
 S = TypeVar("S", DiTSpec, PatchVAESpec, TextSpec)
 
 
@@ -102,13 +111,14 @@ FAMILY = Family(
         context=4,
         refine_context=2,
         reach=(16, 24),
-        overlap=(4, 4),
+        overlap=(2, 2),
         refine_from=0.5,
-        refine_steps=4,
+        refine_steps=2,
         shared_noise=0.5,
         known_guidance=1.5,
         given_start=0.6,
         handed_start=0.85,
+        anchored=True,
         steady=True,
     ),
 )
