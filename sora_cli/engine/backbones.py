@@ -84,7 +84,7 @@ class DioramaBackbone(_Held):
         """The network for one window. Conditions are shown by timesteps, not by channels."""
         level, window, span, space = place.level, place.window, place.span, self.grid.space
         rows, columns = level.latents(self.grid)
-        count = len(range(*window.t.indices(span.stop - span.start)))
+        count = len(range(*window.t.indices(place.anchor + span.stop - span.start)))
         seconds = seconds_of(min(span.start, 1), count, place.fps, self.grid.time)  # from 0, or from mid-stream
         if place.anchor:
             later = seconds_of(1 + ANCHOR_APART, count - 1, place.fps, self.grid.time)

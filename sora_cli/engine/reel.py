@@ -25,8 +25,7 @@ def spans(frames: int, size: int, context: int, known: Sequence[bool] = ()) -> t
 
     `known` says which latent frames are there from the start; each of the others is made once. A gap with known frames
     before it is filled forward from them, one with known frames only behind it backward from those, so that nothing is
-    made without knowing the `context` that it joins. Where nothing is known, a video opens with a picture, which a
-    small network draws best, and goes on from there. New frames are shared out evenly, so that no window is a stub.
+    made without knowing the `context` that it joins. New frames are shared out evenly, so that no window is a stub.
     Without context there is one window for all. All follows from the numbers alone.
     Raises ValueError unless 0 <= context, 2 * context < size and frames is positive, and no more than `size` without
     context.
@@ -37,9 +36,7 @@ def spans(frames: int, size: int, context: int, known: Sequence[bool] = ()) -> t
     if context == 0:
         new = [index for index, seen in enumerate(there) if not seen]
         return (Span(0, frames, new[0], new[-1] + 1),) if new else ()
-    opening = () if any(there) else (Span(0, 1, 0, 1),)
-    there[0] = there[0] or bool(opening)
-    return (*opening, *(span for gap in _gaps(there) for span in _through(*gap, size, context, there)))
+    return tuple(span for gap in _gaps(there) for span in _through(*gap, size, context, there))
 
 
 def _gaps(there: Sequence[bool]) -> Iterator[tuple[int, int]]:

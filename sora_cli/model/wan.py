@@ -12,7 +12,14 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from sora_cli.model.layers import Projector, gelu_tanh, sinusoid
-from sora_kernels import attention, gated_residual, layer_norm_modulate, rms_norm, rope, rope_table
+from sora_kernels import (
+    attention,
+    gated_residual,
+    layer_norm_modulate,
+    qk_norm_rope_attention,
+    rms_norm,
+    rope_table,
+)
 from sora_weights.spec import WanSpec
 
 Rotary = tuple[Tensor, Tensor]
@@ -63,10 +70,9 @@ class Block(nn.Module):
         self.mlp = Projector(width, width, gelu_tanh, spec.inner)
 
     def _attend(self, x: Tensor, rotary: Rotary) -> Tensor:
-        q, k, v = self.qkv(x).chunk(3, -1)
-        q = rope(_apart(rms_norm(q, self.q_norm, self.eps), self.heads), *rotary)
-        k = rope(_apart(rms_norm(k, self.k_norm, self.eps), self.heads), *rotary)
-        return self.out(_together(attention(q, k, _apart(v, self.heads))))
+        q, k, v = (_apart(part, self.heads) for part in self.qkv(x).chunk(3, -1))
+        q_norm, k_norm = self.q_norm.view(self.heads, -1), self.k_norm.view(self.heads, -1)
+        return self.out(_together(qk_norm_rope_attention(q, k, v, q_norm, k_norm, *rotary, eps=self.eps)))
 
     def _cross_normed(self, x: Tensor) -> Tensor:
         norm = self.cross_norm

@@ -8,13 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from sora_cli.engine.backbones import Condition, Place, Text
+from sora_cli.engine.backbones import Condition, DioramaBackbone, Place, Text
 from sora_cli.engine.canvas import Level
 from sora_cli.engine.denoiser import Network
 from sora_cli.engine.job import LatentFile
-from sora_cli.engine.pipeline import Conditioning, Sampler, Stage, denoise_level
+from sora_cli.engine.pipeline import Conditioning, Sampler, Stage, denoise_level, plan_windows
+from sora_cli.engine.reel import Span
 from sora_cli.engine.schedule import flow_schedule
-from sora_weights.spec import FlowSpec, Grid
+from sora_cli.model.dit import DiT
+from sora_weights.spec import DiTSpec, FlowSpec, Grid
 
 GRID = Grid(space=8, patch=16, time=4)
 FLOW = FlowSpec(window=5, context=1, reach=(4, 4), overlap=(2, 2))
@@ -74,3 +76,14 @@ def test_without_an_anchor_a_window_sees_its_context_alone(tmp_path: Path, frame
         assert seen == place.span.stop - place.span.start
         assert known == seen - place.span.new
     assert torch.isfinite(latents).all()
+
+
+def test_dioramas_network_takes_an_anchored_window_of_a_long_video():
+    spec = DiTSpec(channels=4, width=32, depth=2, heads=2, conv_width=8, text_width=6, text_tokens=1)
+    backbone = DioramaBackbone(DiT(spec), GRID)
+    parts = plan_windows(Level(64, 32), 1 + 5, GRID, FLOW)
+    x, words = torch.randn(1, 4, 6, 4, 8), (torch.zeros(1, 1, 6), torch.ones(1, 1, dtype=torch.bool))
+    for window in parts:
+        place = Place(Level(64, 32), window, Span(7, 12, 8, 12), 24.0, anchor=True)
+        part = x[window.index]
+        assert backbone.bind(words, place, None)(part, torch.full((1, 6), 0.5)).shape == part.shape
