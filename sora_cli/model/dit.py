@@ -1,8 +1,8 @@
 """diorama's diffusion transformer over latent spacetime patches.
 
 One timestep per latent frame (so known frames are simply frames at timestep 0), text as extra keys and values, rotary
-positions in pixels and seconds, a convolutional stem and head per frame around the transformer, and a copy of the
-nearest known frame beside every frame, so that carrying content over time is easy.
+positions in pixels and seconds, a convolutional stem and head per frame around the transformer, a copy of the nearest
+known frame beside every frame, so that carrying content over time is easy, and a memory of figures to copy from.
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from sora_cli.model.layers import FrameConv, FrameResidual, Projector, RMSNorm, masked, sinusoid
+from sora_cli.model.recall import Memory, Pointer, Recall, Sheet
 from sora_kernels import gated_residual, layer_norm_modulate, qk_norm_rope_attention, rope_table
 from sora_weights.spec import DiTSpec
 
@@ -88,9 +89,11 @@ def nearest_known(x: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Block(nn.Module):
-    """Self-attention that also sees the text, a mix with the frames before and after, and an MLP, all modulated."""
+    """Self-attention that also sees the text, a look into the memory where the block `recalls`, a mix with the frames
+    before and after, and an MLP, all modulated.
+    """
 
-    def __init__(self, spec: DiTSpec) -> None:
+    def __init__(self, spec: DiTSpec, *, recalls: bool) -> None:
         super().__init__()
         self.heads = spec.heads
         self.qkv = nn.Linear(spec.width, 3 * spec.width)
@@ -99,6 +102,7 @@ class Block(nn.Module):
         self.k_norm = nn.Parameter(torch.ones(spec.width // spec.heads))
         self.text_k_norm = RMSNorm(spec.width // spec.heads)
         self.out = nn.Linear(spec.width, spec.width)
+        self.recall = Recall(spec.width, spec.heads) if recalls else None
         self.before = nn.Parameter(torch.zeros(spec.width))
         self.after = nn.Parameter(torch.zeros(spec.width))
         self.up = nn.Linear(spec.width, 4 * spec.width)
@@ -126,6 +130,7 @@ class Block(nn.Module):
         self,
         x: Tensor,
         text: Tensor,
+        sheet: Sheet,
         time: Tensor,
         frames: int,
         rotary: tuple[Tensor, Tensor],
@@ -138,7 +143,11 @@ class Block(nn.Module):
             repeat(part, "b t d -> b (t n) d", n=tokens).to(x.dtype) for part in parts
         )
         x = self._neighbours(x, frames, mask)
-        x = gated_residual(x, self._attend(layer_norm_modulate(x, shift, scale), text, rotary, mask), gate)
+        y = layer_norm_modulate(x, shift, scale)
+        found = self._attend(y, text, rotary, mask)
+        if self.recall is not None:
+            found = found + self.recall(y, sheet)
+        x = gated_residual(x, found, gate)
         y = self.down(F.gelu(self.up(layer_norm_modulate(x, shift2, scale2)), approximate="tanh"))
         return gated_residual(x, y, gate2)
 
@@ -163,10 +172,12 @@ class DiT(nn.Module):
         self.text_in = Projector(spec.text_width, width)
         self.text_pad = nn.Parameter(torch.randn(spec.text_tokens, width) * 0.02)
         self.pooled = nn.Linear(width, width)
-        self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.depth))
+        self.memory = Memory(spec)
+        self.blocks = nn.ModuleList(Block(spec, recalls=index % 2 == 1) for index in range(spec.depth))
         self.last_time = nn.Linear(width, 2 * width)
         self.unpatchify = nn.Linear(width, conv * patch * patch)
-        self.join = FrameConv(2 * conv, conv)
+        self.pointer = Pointer(width, patch)
+        self.join = FrameConv(2 * conv + spec.channels + 1, conv)
         self.head_block = FrameResidual(conv)
         self.head = FrameConv(conv, spec.channels, zero=True)
         for layer in (self.time_block, self.last_time):
@@ -246,16 +257,25 @@ class DiT(nn.Module):
         tokens = self.patchify(rearrange(stem, "b c t (h p) (w q) -> b (t h w) (c p q)", p=patch, q=patch))
         tokens = tokens + repeat(self.place(self._absolute(place, patch).to(dtype)), "b n d -> b (t n) d", t=t)
         words, pooled = self._read(text.to(dtype), seen)
+        sheet = self.memory(text, seen)
         condition = F.silu(self._condition(timesteps, place, pooled))
         time = rearrange(self.time_block(condition), "b t (six d) -> b t six d", six=6)
         rotary, keys = self._rotary(place, patch), self._keys(mask, words.shape[1])
         for block in self.blocks:
-            tokens = block(tokens, words, time, t, rotary, keys)
+            tokens = block(tokens, words, sheet, time, t, rotary, keys)
 
+        copied = rearrange(
+            self.pointer(tokens, sheet),
+            "b (p q) (t h w) c -> b c t (h p) (w q)",
+            t=t,
+            h=h // patch,
+            p=patch,
+            q=patch,
+        )
         shift, scale = repeat(self.last_time(condition), "b t (two d) -> two b (t n) d", two=2, n=tokens.shape[1] // t)
         tokens = self.unpatchify(layer_norm_modulate(tokens, shift.to(dtype), scale.to(dtype)))
         deep = rearrange(tokens, "b (t h w) (c p q) -> b c t (h p) (w q)", t=t, h=h // patch, p=patch, q=patch)
-        y = self.head_block(self.join(torch.cat([stem, deep], 1), mask), mask)
+        y = self.head_block(self.join(torch.cat([stem, deep, copied.to(dtype)], 1), mask), mask)
         detail = self.head(F.silu(y), mask).float()
         clean = x * (spread**2 * (1 - level) / total**2) + detail * (spread * level / total)
         return masked(clean, mask)

@@ -54,6 +54,7 @@ class Sample:
 
     latents: Tensor
     figure: Tensor  # share of each latent that is figure, (t, h, w)
+    artwork: Tensor  # the point of the figure's artwork that each latent shows, (2, t, h, w)
     view: View
     fps: float
     words: int
@@ -62,12 +63,13 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Padded examples: latents (b, c, t, h, w), figure (b, t, h, w), mask (b, t, h, w) or None, place, rows of the
-    caption table (b,), and the highest timestep to train at.
+    """Padded examples: latents (b, c, t, h, w), figure (b, t, h, w), artwork (b, 2, t, h, w), mask (b, t, h, w) or
+    None, place, rows of the caption table (b,), and the highest timestep to train at.
     """
 
     latents: Tensor
     figure: Tensor
+    artwork: Tensor
     mask: Tensor | None
     place: Place
     words: Tensor
@@ -81,8 +83,8 @@ class Batch:
     def to(self, device: str) -> "Batch":
         """The same on another device."""
         mask = None if self.mask is None else self.mask.to(device)
-        latents, figure = self.latents.to(device), self.figure.to(device)
-        return Batch(latents, figure, mask, self.place.to(device), self.words, self.noisiest)
+        latents, figure, artwork = (each.to(device) for each in (self.latents, self.figure, self.artwork))
+        return Batch(latents, figure, artwork, mask, self.place.to(device), self.words, self.noisiest)
 
 
 def combinations() -> list[tuple[str, str, str, str]]:
@@ -116,12 +118,14 @@ def collate(samples: list[Sample], noisiest: float = 1.0) -> Batch:
     shapes = [sample.latents.shape for sample in samples]
     c, t, h, w = shapes[0][0], *(max(shape[axis] for shape in shapes) for axis in (1, 2, 3))
     latents, figure = torch.zeros(len(samples), c, t, h, w), torch.zeros(len(samples), t, h, w)
+    artwork = torch.zeros(len(samples), 2, t, h, w)
     mask = torch.zeros(len(samples), t, h, w, dtype=torch.bool)
     places = []
     for i, sample in enumerate(samples):
         st, sh, sw = sample.latents.shape[1:]
         latents[i, :, :st, :sh, :sw] = sample.latents
         figure[i, :st, :sh, :sw] = sample.figure
+        artwork[i, :, :st, :sh, :sw] = sample.artwork
         mask[i, :st, :sh, :sw] = True
         p = place_of(sample)
         places.append(
@@ -136,7 +140,7 @@ def collate(samples: list[Sample], noisiest: float = 1.0) -> Batch:
         )
     place = Place(*(torch.cat(parts) for parts in zip(*places, strict=True)))
     words = torch.tensor([sample.words for sample in samples])
-    return Batch(latents, figure, None if bool(mask.all()) else mask, place, words, noisiest)
+    return Batch(latents, figure, artwork, None if bool(mask.all()) else mask, place, words, noisiest)
 
 
 def _extended(row: Tensor, length: int) -> Tensor:
@@ -160,11 +164,12 @@ class Examples(IterableDataset[Batch]):
         if side is not None:
             view = _around(figure_pixel(s, view, start), view, side, rng)
         times = torch.arange(TIME * (latent_frames + first) - 3) / fps + start
-        picture, share = render_figure(s, self.sprites, view, times)
+        picture, share, artwork = render_figure(s, self.sprites, view, times)
         with torch.no_grad():
             latents = self.vae.encode(rearrange(picture, "T c h w -> 1 c T h w") * 2 - 1)[0, :, first:]
         words = self.index[s.subject, s.scene, s.motion, s.camera] * WORDINGS + rng.randrange(WORDINGS)
-        return Sample(latents, _pooled(share)[first:], view, fps, words, first)
+        share, artwork = _pooled(share)[0, first:], _pooled(artwork)[:, first:]
+        return Sample(latents, share, artwork, view, fps, words, first)
 
     def _whole(self, rng: random.Random, latent_frames: int) -> Batch:
         fps = rng.choice((8, 12, 15, 24, 24, 24, 24, 24, 30, 48))
@@ -213,7 +218,7 @@ class Examples(IterableDataset[Batch]):
             elif pick < self.mixture.images + self.mixture.closeups:
                 yield self._closeups(rng, 1)
             elif pick < self.mixture.images + self.mixture.closeups + self.mixture.clips:
-                yield self._whole(rng, rng.choice((4, 4, 7, 7, 13)))
+                yield self._whole(rng, rng.choice((4, 4, 7, 13, 13)))
             else:
                 yield self._crops(rng)
 
@@ -228,9 +233,9 @@ def _around(middle: tuple[float, float], view: View, side: int, rng: random.Rand
 
 
 def _pooled(share: Tensor) -> Tensor:
-    """Shares of pixels (4t - 3, 1, H, W) as shares of latents, (t, h, w)."""
+    """What holds for pixels (4t - 3, c, H, W), for latents on the average: (c, t, h, w)."""
     padded = torch.cat([share[:1].expand(TIME - 1, -1, -1, -1), share])
-    return reduce(padded, "(t T) 1 (h p) (w q) -> t h w", "mean", T=TIME, p=SPACE, q=SPACE)
+    return reduce(padded, "(t T) c (h p) (w q) -> c t h w", "mean", T=TIME, p=SPACE, q=SPACE)
 
 
 def latent_spread(vae: PatchVAE, examples: Examples, batches: int) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 import checkpoint
 import torch
 from dit_training import Batch, Examples, Mixture, denoising_loss, latent_spread
+from memory import Pointing, fill_memory
 from team import Team
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -26,6 +27,7 @@ REPORT_SECONDS = 60
 KEEP_SECONDS = 240
 WARM_STEPS = 200
 LONGEST_AVERAGE = 0.999
+POINTING = 0.05  # how much the lesson of where to look weighs beside the loss of what is drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +138,11 @@ class DenoiserRun:
         else:
             few = Examples(sprites, vae, Mixture(0.3, 0.0, 0.7, 0.0), 1)
             self.net.spread.copy_(latent_spread(vae, few, 3000))
+            fill_memory(self.net, captions, sprites, vae)
             self.average.load_state_dict(self.net.state_dict())
         self.net.to(device)
         self.average.to(device)
+        self.pointing = Pointing(self.net)
 
     def _restore(self) -> None:
         tensors, self.facts = checkpoint.load(self.kept)
@@ -171,8 +175,8 @@ class DenoiserRun:
         clock, before = Clock(timetable.minutes), self.facts["minutes"]
         losses: dict[str, list[float]] = defaultdict(list)
         while self.team.meet(self.net, self.facts["steps"], clock.running):
-            kind, loss = self._learn(stream, dice, timetable.rate_at(clock.gone, self.facts["steps"]))
-            losses[kind].append(loss)
+            for name, loss in self._learn(stream, dice, timetable.rate_at(clock.gone, self.facts["steps"])).items():
+                losses[name].append(loss)
             self.facts["minutes"] = round(before + (time.monotonic() - clock.began) / 60, 2)
             if clock.due("report", REPORT_SECONDS):
                 means = " ".join(f"{kind} {sum(all_) / len(all_):.4f}" for kind, all_ in sorted(losses.items()))
@@ -187,17 +191,18 @@ class DenoiserRun:
         if self.team.leads:
             log(self.run, "dit", line)
 
-    def _learn(self, stream: Iterator[Batch], dice: torch.Generator, rate: float) -> tuple[str, float]:
-        """One step on the next batch; its kind and its loss."""
+    def _learn(self, stream: Iterator[Batch], dice: torch.Generator, rate: float) -> dict[str, float]:
+        """One step on the next batch; its loss by its kind, and how well it was known where to look."""
         batch = next(stream).to(self.device)
         features, seen = (table[batch.words].to(self.device) for table in self.captions)
         with torch.autocast(self.device, torch.bfloat16):
             loss = denoising_loss(self.net, batch, features.float(), seen, dice)
-        make_step(self.optimiser, self.net, loss, rate)
+            pointing = self.pointing.loss(batch)
+        make_step(self.optimiser, self.net, loss + POINTING * pointing, rate)
         self._follow(min(LONGEST_AVERAGE, (self.facts["steps"] + 1) / (self.facts["steps"] + 100)))
         self.facts["steps"] += 1
         self.facts["views"] += len(batch.words) * self.team.size
-        return batch.kind, loss.item()
+        return {batch.kind: loss.item(), "pointing": pointing.item()}
 
     @torch.no_grad()
     def _follow(self, keep: float) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from PIL import Image
 from torch import Tensor
 from vocabulary import CAMERAS_OF_MOTION, MOTIONS, SCENES, SUBJECTS, held_out
@@ -287,8 +288,12 @@ def _world_grid(view: View, shift: Tensor, zoom: Tensor) -> tuple[Tensor, Tensor
     return x.expand(-1, 1, rows, columns), y.expand(-1, 1, rows, columns), 1.0 / unit
 
 
-def _figure(s: Scenario, sprites: Sprites, view: View, times: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The figure's premultiplied RGBA, (T, 4, h, w), and its shadow on the ground, (T, 1, h, w)."""
+def _figure(
+    s: Scenario, sprites: Sprites, view: View, times: Tensor, x: Tensor, y: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The figure's premultiplied RGBA, (T, 4, h, w), its shadow on the ground, (T, 1, h, w), and which point of its
+    artwork each pixel shows, (T, 2, h, w): x and y from -1 to 1.
+    """
     path = _path(s, times, view.width / view.height)
     size = path.size.view(-1, 1, 1, 1)
     stands = SUBJECTS[s.subject].stays == "ground"
@@ -301,11 +306,12 @@ def _figure(s: Scenario, sprites: Sprites, view: View, times: Tensor, x: Tensor,
     index = torch.floor((times + s.dice[12] * 3) * SPRITE_FPS + 0.5).long() % atlas.shape[0]
     grid = torch.stack([(-u if path.mirrored else u).squeeze(1), v.squeeze(1)], -1)
     rgba = F.grid_sample(atlas[index].float() / 255, grid, padding_mode="zeros", align_corners=False)
+    artwork = rearrange(grid, "T h w two -> T two h w")
     if not stands:
-        return rgba, torch.zeros_like(x)
+        return rgba, torch.zeros_like(x), artwork
     flat = ((x - centre_x) / (0.40 * size)) ** 2 + ((y - GROUND + 0.012) / (0.055 * size)) ** 2
     fade = (1 - path.lift * 2).clamp(0.2, 1).view(-1, 1, 1, 1)
-    return rgba, 0.38 * fade * torch.exp(-flat * 1.6)
+    return rgba, 0.38 * fade * torch.exp(-flat * 1.6), artwork
 
 
 def render(s: Scenario, sprites: dict[str, Sprites], view: View, times: Tensor) -> Tensor:
@@ -313,16 +319,18 @@ def render(s: Scenario, sprites: dict[str, Sprites], view: View, times: Tensor) 
     return render_figure(s, sprites, view, times)[0]
 
 
-def render_figure(s: Scenario, sprites: dict[str, Sprites], view: View, times: Tensor) -> tuple[Tensor, Tensor]:
-    """What `render` draws, and how much of each pixel is the figure, (T, 1, h, w)."""
+def render_figure(s: Scenario, sprites: dict[str, Sprites], view: View, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What `render` draws, how much of each pixel is the figure, (T, 1, h, w), and which point of the figure's artwork
+    a pixel shows, (T, 2, h, w): x and y from -1 to 1, beyond that outside it.
+    """
     times = times.float()
     shift, zoom = _camera(s, times)
     x, y, soft = _world_grid(view, shift, zoom)
     ground = PAINTERS[s.scene](x, y, times.view(-1, 1, 1, 1), s.dice, soft).expand(len(times), 3, *view.size)
-    rgba, shadow = _figure(s, sprites[s.subject], view, times, x, y)
+    rgba, shadow, artwork = _figure(s, sprites[s.subject], view, times, x, y)
     tint = _colour(*TINTS.get(s.scene, (1.0, 1.0, 1.0)))
     picture = ground * (1 - shadow) * (1 - rgba[:, 3:]) + rgba[:, :3] * tint
-    return picture.clamp(0, 1), rgba[:, 3:]
+    return picture.clamp(0, 1), rgba[:, 3:], artwork
 
 
 def figure_pixel(s: Scenario, view: View, time: float) -> tuple[float, float]:

@@ -1,0 +1,116 @@
+"""A memory of figures that a denoiser looks up by the words of its prompt, and the attention that reads it.
+
+Small networks spend their weights on memorising what things look like. Here pictures of the figures are kept as
+latents, found by meaning, and copied from (Blattmann et al. 2022, Retrieval-Augmented Diffusion Models,
+arXiv:2204.11824, section 3, with a memory of latents instead of CLIP embeddings; the pointer is that of See et al.
+2017, Get To The Point, arXiv:1704.04368, section 2.2, on latents instead of words).
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from sora_cli.model.layers import RMSNorm
+from sora_kernels import attention
+from sora_weights.spec import DiTSpec
+
+ALIKE = 0.38  # cosine from which a word means a figure: nearly all captions of training lie above, other things below
+
+
+class Memory(nn.Module):
+    """Sheets of latents, one for each figure, under the meaning of its name."""
+
+    centre: Tensor
+    names: Tensor
+    sheets: Tensor
+
+    def __init__(self, spec: DiTSpec) -> None:
+        super().__init__()
+        side = spec.sheet
+        self.register_buffer("centre", torch.zeros(spec.text_width))  # the mean of all text features
+        self.register_buffer("names", torch.zeros(spec.figures, spec.text_width))  # unit vectors
+        self.register_buffer("sheets", torch.zeros(spec.figures, spec.channels + 1, side, side))
+        self.embed = nn.Conv2d(spec.channels + 1, spec.width, 3, padding=1)
+        self.place = nn.Parameter(torch.randn(side * side, spec.width) * 0.02)
+
+    def find(self, text: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """The figure (b,) that a word of text (b, m, e), real where `seen` (b, m), comes nearest to, and whether it
+        comes near enough (b,).
+        """
+        words = F.normalize(text.float() - self.centre, dim=-1)
+        alike = (words @ self.names.T).masked_fill(~seen[..., None], -1.0)  # (b, m, figures)
+        best = alike.amax(1).max(1)
+        return best.indices, best.values > ALIKE
+
+    def forward(self, text: Tensor, seen: Tensor) -> "Sheet":
+        """The sheet of the figure that each prompt is about."""
+        figure, found = self.find(text, seen)
+        latents = self.sheets[figure].to(self.embed.weight.dtype)
+        tokens = rearrange(self.embed(latents), "b d h w -> b (h w) d") + self.place
+        return Sheet(tokens, rearrange(latents, "b c h w -> b (h w) c"), found[:, None, None].to(tokens.dtype))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sheet:
+    """What the memory holds for a batch: tokens (b, m, d), the latents and coverage behind them (b, m, c + 1), and 1
+    or 0, (b, 1, 1), for whether there is anything.
+    """
+
+    tokens: Tensor
+    latents: Tensor
+    found: Tensor
+
+
+class Asking(nn.Module):
+    """Normed queries of a video's tokens and keys of a sheet's."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q = nn.Linear(width, width)
+        self.k = nn.Linear(width, width)
+        self.q_norm = RMSNorm(width // heads)
+        self.k_norm = RMSNorm(width // heads)
+
+    def forward(self, x: Tensor, sheet: Tensor) -> tuple[Tensor, Tensor]:
+        """X (b, n, d) and a sheet (b, m, d) -> queries (b, heads, n, e), keys (b, heads, m, e)."""
+        q, k = (
+            rearrange(part, "b n (heads e) -> b heads n e", heads=self.heads) for part in (self.q(x), self.k(sheet))
+        )
+        return self.q_norm(q), self.k_norm(k)
+
+
+class Recall(nn.Module):
+    """Attention from the tokens of a video to a sheet of the memory; begins by adding nothing."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.asking = Asking(width, heads)
+        self.v = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor, sheet: Sheet) -> Tensor:
+        """What x (b, n, d) finds on its sheet, (b, n, d); nothing where there is none."""
+        q, k = self.asking(x, sheet.tokens)
+        v = rearrange(self.v(sheet.tokens), "b m (heads e) -> b heads m e", heads=self.heads)
+        return self.out(rearrange(attention(q, k, v), "b heads n e -> b n (heads e)")) * sheet.found
+
+
+class Pointer(nn.Module):
+    """Where on the sheet each latent of a patch looks, one head for each: brings over the latents that lie there."""
+
+    def __init__(self, width: int, patch: int) -> None:
+        super().__init__()
+        self.asking = Asking(width, patch * patch)
+
+    def forward(self, x: Tensor, sheet: Sheet) -> Tensor:
+        """(b, n, d) -> the sheet's latents and coverage, (b, heads, n, c + 1)."""
+        q, k = self.asking(x, sheet.tokens)
+        looked = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)
+        return looked @ (sheet.latents * sheet.found)[:, None]

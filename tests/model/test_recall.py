@@ -1,0 +1,88 @@
+"""The memory: found by meaning, copied from, and without any say where nothing was found."""
+
+from functools import cache
+
+import pytest
+import torch
+
+from sora_cli.engine.networks import load_backbone, load_bert
+from sora_cli.engine.devices import Precision
+from sora_cli.model.recall import Memory, Pointer, Recall
+from sora_weights.registry import find_model
+from sora_weights.spec import DiTSpec
+
+SPEC = DiTSpec(channels=4, width=32, heads=4, text_width=6, figures=3, sheet=2)
+
+
+def memory() -> Memory:
+    """Three figures, under the first three axes of the text's space."""
+    torch.manual_seed(0)
+    made = Memory(SPEC)
+    made.names.copy_(torch.eye(3, 6))
+    made.sheets.normal_()
+    return made
+
+
+def test_a_prompt_finds_the_figure_that_one_of_its_words_means():
+    text = torch.tensor([[[0.1, 0, 0, 2, 0, 0], [0, 3, 0, 0.2, 0, 0]], [[0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 1, 0]]])
+    figure, found = memory().find(text.float(), torch.ones(2, 2, dtype=torch.bool))
+    assert (int(figure[0]), found.tolist()) == (1, [True, False])
+
+
+def test_words_that_are_not_there_find_nothing():
+    text = torch.tensor([[[1.0, 0, 0, 0, 0, 0]]])
+    assert memory().find(text, torch.ones(1, 1, dtype=torch.bool))[1].item()
+    assert not memory().find(text, torch.zeros(1, 1, dtype=torch.bool))[1].item()
+
+
+def test_nothing_found_adds_nothing():
+    made, x = memory(), torch.randn(1, 5, 32)
+    recall, pointer = Recall(32, 4), Pointer(32, 2)
+    torch.nn.init.normal_(recall.out.weight)
+    for word, silent in ((0, False), (5, True)):
+        sheet = made(torch.eye(6)[word].view(1, 1, 6), torch.ones(1, 1, dtype=torch.bool))
+        assert (recall(x, sheet).abs().max().item() == 0) == silent
+        assert (pointer(x, sheet).abs().max().item() == 0) == silent
+
+
+def test_a_pointer_that_is_sure_brings_over_the_latents_it_looks_at():
+    made, pointer = memory(), Pointer(32, 2)
+    sheet = made(torch.eye(6)[2].view(1, 1, 6), torch.ones(1, 1, dtype=torch.bool))
+    for asked in (pointer.asking.q, pointer.asking.k):
+        torch.nn.init.eye_(asked.weight)
+        torch.nn.init.zeros_(asked.bias)
+    pointer.asking.q_norm.weight.data.fill_(1000.0)
+    copied = pointer(sheet.tokens, sheet)  # each entry of the sheet asks for itself
+    assert torch.allclose(copied, sheet.latents[:, None].expand_as(copied), atol=1e-4)
+
+
+@cache
+def builtin() -> tuple[Memory, object]:
+    model = find_model("diorama")
+    network = load_backbone(model, "cpu", Precision(torch.float32, torch.float32, None)).network
+    return network.memory, load_bert(model.parts["text"], model.parts["tokenizer"], model.specs.text)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a cat at sunset", "two kittens playing"),
+        ("a car on a beach", "a truck on a road"),
+        ("a fish underwater", "a goldfish"),
+        ("a dog jumping in the snow", "the puppy runs"),
+    ],
+)
+def test_different_words_for_one_thing_find_one_figure(one: str, other: str):
+    found, encode = builtin()
+    figures, there = found.find(*encode([one, other]))
+    assert there.all()
+    assert figures[0] == figures[1]
+
+
+def test_each_of_the_ten_finds_its_own_figure_and_a_place_finds_none():
+    found, encode = builtin()
+    names = ("cat", "dog", "car", "fish", "rocket", "butterfly", "penguin", "turtle", "horse", "duck")
+    figures, there = found.find(*encode([f"a {name} at sunset" for name in names]))
+    assert there.all()
+    assert len(set(figures.tolist())) == 10
+    assert not found.find(*encode(["a beach", "ocean waves", ""]))[1].any()
