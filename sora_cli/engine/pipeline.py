@@ -246,22 +246,25 @@ def _denoise_span(
     `common` is what all frames' noise has in common, in this window and in every other. At a `point` inside the window
     nothing is drawn anew. Beside known frames drawing starts from these at noise `level`, where that is below 1.
     """
-    device = sampler.backbone.device
-    channels, rows, columns = latents.shape
-    noise = _noise(sampler, span, (channels, rows, columns), common, anchor=anchor).to(device)
+    device, shape = sampler.backbone.device, (1, latents.shape[0], anchor + span.stop - span.start, *latents.shape[1:])
     known = _known(sampler, latents, span, kept, anchor=anchor)
-    steps, clean = stage.rows, None if start is None else _read(start, span, anchor=anchor).to(device)
-    if clean is None and known is not None and kept is None and level < 1:
-        fewer = tuple(row for row in steps if row.sigma <= level)
-        steps, clean = fewer or steps[-1:], carried(known)
-    x = noise if clean is None else noised(clean, noise, steps[0])
-    solver, denoiser = (
-        SOLVERS[stage.solver],
-        _denoiser(sampler, stage, known, span, begun=start is not None, anchor=anchor),
-    )
-    go = partial(sample, denoiser, rows_for(solver, steps), solver=solver, draw=_draws(sampler, x), on_step=on_step)
+    steps, carries = stage.rows, start is None and known is not None and kept is None and level < 1
+    if carries:
+        steps = tuple(row for row in steps if row.sigma <= level) or steps[-1:]
+
+    def begin() -> Tensor:
+        """What denoising starts from; nothing else of it stays in memory."""
+        noise = _noise(sampler, span, latents.shape, common, anchor=anchor).to(device)
+        if carries and known is not None:
+            return noised(carried(known), noise, steps[0])
+        return noise if start is None else noised(_read(start, span, anchor=anchor).to(device), noise, steps[0])
+
+    solver = SOLVERS[stage.solver]
+    denoiser = _denoiser(sampler, stage, known, span, begun=start is not None, anchor=anchor)
+    draws = _draws(sampler, torch.zeros((), device=device).expand(shape))
+    go = partial(sample, denoiser, rows_for(solver, steps), solver=solver, draw=draws, on_step=on_step)
     if point is None or "x" not in point.tensors:
-        return go(x)[:, :, int(anchor) :]
+        return go(begin())[:, :, int(anchor) :]
     there = {name: tensor.to(device) for name, tensor in point.tensors.items() if name not in ("level", "generator")}
     sampler.generator.set_state(point.tensors["generator"])
     return go(there.pop("x"), state=state_from_tensors(there), start=point.mark.done)[:, :, int(anchor) :]

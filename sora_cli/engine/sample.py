@@ -74,10 +74,10 @@ def normal_draws(
     CogVideoX's pipeline holds its latents as "b t c h w"; the same seed gives its noise only in that order.
     """
     sizes = dict(zip("bcthw", x.shape, strict=True))
-    shape = [sizes[axis] for axis in layout.split()]
+    shape, like = [sizes[axis] for axis in layout.split()], x.new_empty(0)  # not x, which would be kept
 
     def draw() -> Tensor:
         noise = torch.randn(shape, generator=generator, dtype=dtype)
-        return rearrange(noise, f"{layout} -> b c t h w").to(x)
+        return rearrange(noise, f"{layout} -> b c t h w").to(like)
 
     return draw

@@ -5,8 +5,8 @@ from functools import cache
 import pytest
 import torch
 
-from sora_cli.engine.networks import load_backbone, load_bert
 from sora_cli.engine.devices import Precision
+from sora_cli.engine.networks import load_backbone, load_bert
 from sora_cli.model.recall import Memory, Pointer, Recall
 from sora_weights.registry import find_model
 from sora_weights.spec import DiTSpec
