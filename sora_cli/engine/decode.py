@@ -156,8 +156,8 @@ def frames_of(groups: Iterable[Tensor], canvas: Canvas) -> Iterator[np.ndarray]:
     count = 0
     for group in groups:
         picture = group[:, :, top : top + canvas.height, left : left + canvas.width]
-        for frame in ((picture + 1) * 127.5).round().to(torch.uint8):
+        for frame in picture:
             if count == canvas.frames:
                 return
             count += 1
-            yield rearrange(frame, "c h w -> h w c").contiguous().numpy()
+            yield rearrange(((frame + 1) * 127.5).round().byte(), "c h w -> h w c").contiguous().numpy()

@@ -18,6 +18,7 @@ MB = 2**20
 LIBRARIES = 500 * MB  # the interpreter, torch and what they leave behind
 SIDES = (96, 64, 48, 32, 24, 16)  # sides of decoder tiles, in latents: the first that fits is taken
 FLOAT = 4
+WRITTEN = 150  # bytes for each value of a frame: a latent frame's pictures in the making, and the encoder's lookahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +102,8 @@ def _with_tiles(canvas: Canvas, flow: FlowSpec, footprint: Footprint, side: int)
     outer = (min(side, rows) + 10) * (columns if footprint.strips else min(side, columns) + 10)
     return MemoryPlan(
         networks=footprint.networks,
-        denoise=seen * footprint.token + 5 * whole,
-        decode=outer * footprint.tile + rows * columns * footprint.latent + picture * (4 * 4 * 3 + 8),
+        denoise=seen * footprint.token + 9 * whole,
+        decode=outer * footprint.tile + rows * columns * footprint.latent + picture * WRITTEN,
         disk=2 * rows * columns * canvas.latent_frames * latent,
         tile_side=side,
     )
