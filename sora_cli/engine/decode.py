@@ -84,6 +84,7 @@ def decode_groups(vae: PatchVAE, latents: Iterable[Tensor], side: int) -> Iterat
             region = (..., slice(tile.top * SPACE, tile.bottom * SPACE), slice(tile.left * SPACE, tile.right * SPACE))
             frames[region] = rearrange(pixels, "c T h w -> T c h w").float().cpu()
         yield frames[-1:] if before is None else frames
+        del frames  # before the next ones are made
         before = latent
 
 
@@ -91,11 +92,12 @@ def steadied(groups: Iterable[Tensor]) -> Iterator[Tensor]:
     """Groups of frames (n, 3, H, W) in [-1, 1] whose texture doesn't jump from one group to the next.
 
     What a step from group to group has beyond the steps on either side of it is no movement: the network draws grain
-    anew for every latent frame. It is spread over the two frames on either side, so that they make a ramp.
+    anew for every latent frame. It is spread over the two frames on either side, so that they make a ramp. The groups
+    are changed in place.
     """
     before: Tensor | None = None
     for group in groups:
-        after = group.clone()
+        after = group
         if before is not None:
             steps = [part[1] - part[0] for part in (before[-2:], after[:2]) if len(part) == 2]
             usual = sum(steps) / len(steps) if steps else torch.zeros_like(after[0])

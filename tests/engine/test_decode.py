@@ -65,7 +65,7 @@ def test_a_jump_of_texture_between_groups_becomes_a_ramp():
 
 def test_even_movement_is_left_as_it_is():
     ramp = torch.linspace(-0.9, 0.9, 13).view(13, 1, 1, 1).expand(13, 3, 2, 2)
-    groups = [ramp[:1], ramp[1:5], ramp[5:9], ramp[9:]]
+    groups = [part.clone() for part in (ramp[:1], ramp[1:5], ramp[5:9], ramp[9:])]
     assert torch.allclose(torch.cat(list(steadied(groups))), ramp, atol=1e-6)
 
 

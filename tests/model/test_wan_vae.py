@@ -145,7 +145,7 @@ def test_later_latents_never_change_earlier_frames(vae, tmp_path: Path):
     assert torch.equal(decoded(vae, latents, 8, tmp_path)[:5], decoded(vae, other, 8, tmp_path)[:5])
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=30)
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 3), st.integers(1, 12), st.integers(0, 2**31))
 def test_tiled_decode_equals_whole_decode(vae, rows: int, columns: int, frames: int, side: int, seed: int):
     side = max(side, -(-rows // 4), -(-columns // 4))
