@@ -412,22 +412,16 @@ def _strength(name: str, value: Any) -> float | None:
     return float(value)
 
 
-def _gap(name: str, value: Any) -> tuple[int, int] | None:
-    if value is None:
-        return None
-    if not isinstance(value, list) or len(value) != 2:
-        raise _unreadable(name, "is not a first and a last frame")
-    first, last = (_integer(0, MAX_FRAMES)(name, each) for each in value)
-    return first, last
+def _pair(least: int, most: int, what: str) -> Callable[[str, Any], tuple[int, int] | None]:
+    def check(name: str, value: Any) -> tuple[int, int] | None:
+        if value is None:
+            return None
+        if not isinstance(value, list) or len(value) != 2:
+            raise _unreadable(name, f"is not {what}")
+        first, second = (_integer(least, most)(name, each) for each in value)
+        return first, second
 
-
-def _composed(name: str, value: Any) -> tuple[int, int] | None:
-    if value is None:
-        return None
-    if not isinstance(value, list) or len(value) != 2:
-        raise _unreadable(name, "is not a width and a height")
-    width, height = (_integer(16, MAX_SIDE)(name, each) for each in value)
-    return width, height
+    return check
 
 
 def _flag(name: str, value: Any) -> bool:
@@ -452,13 +446,13 @@ _FIELDS: Mapping[str, Callable[[str, Any], Any]] = {
     "dtype": _choice(DTYPES),
     "memory": _memory,
     "draft": _flag,
-    "composed": _composed,
+    "composed": _pair(16, MAX_SIDE, "a width and a height"),
     "image": _path,
     "last": _path,
     "clip": _path,
     "other": _path,
     "side": _side,
-    "gap": _gap,
+    "gap": _pair(0, MAX_FRAMES, "a first and a last frame"),
     "strength": _strength,
     "mask": _path,
     "mode": _mode,
