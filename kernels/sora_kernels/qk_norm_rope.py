@@ -83,6 +83,9 @@ def _normed_and_turned(x: Tensor, weight: Tensor | None, turn: Tensor, eps: floa
 def _torch(
     q: Tensor, k: Tensor, q_weight: Tensor | None, k_weight: Tensor | None, cos: Tensor, sin: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
+    if torch.compiler.is_compiling():  # compilers fuse real arithmetic, and leave complex numbers alone
+        wide_q, wide_k = qk_norm_rope_ref(widen(q), widen(k), q_weight, k_weight, cos, sin, eps)
+        return wide_q.to(q.dtype), wide_k.to(k.dtype)
     turn = turns(cos, sin)
     return _normed_and_turned(q, q_weight, turn, eps), _normed_and_turned(k, k_weight, turn, eps)
 

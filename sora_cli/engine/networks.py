@@ -90,8 +90,8 @@ def load_text_encoder(model: Model, device: str, precision: Precision) -> TextEn
     return lambda prompts: encode_t5(network, tokenizer, spec, prompts)
 
 
-def load_bert(weights: Path, tokenizer: Path, spec: TextSpec) -> TextEncoder:
-    """Diorama's text encoder, on the CPU in float32. Raises WeightsError("bad_weights")."""
+def load_bert(weights: Path, tokenizer: Path, spec: TextSpec, device: str = "cpu") -> TextEncoder:
+    """Diorama's text encoder in float32; the tool runs it on the CPU. Raises WeightsError("bad_weights")."""
     network, files = bert(spec), open_weights(weights)
     with files.reading() as read:
         tensors = {name: read(name) for name in files.entries}
@@ -103,6 +103,7 @@ def load_bert(weights: Path, tokenizer: Path, spec: TextSpec) -> TextEncoder:
     if reader.get_vocab_size() != spec.vocabulary:
         wrong = f"{tokenizer}: {reader.get_vocab_size()} entries, not {spec.vocabulary}"
         raise WeightsError("bad_weights", wrong, NOT_WHOLE)
+    nn.Module.to(network, device)
     return lambda prompts: encode(network, reader, prompts, spec.tokens)
 
 

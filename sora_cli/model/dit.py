@@ -13,6 +13,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from sora_cli.model.layers import FrameConv, FrameResidual, Projector, RMSNorm, masked, sinusoid
+from sora_cli.model.placing import Placing
 from sora_cli.model.recall import Memory, Pointer, Recall, Sheet
 from sora_kernels import gated_residual, layer_norm_modulate, qk_norm_rope_attention, rope_table
 from sora_weights.spec import DiTSpec
@@ -83,7 +84,7 @@ def nearest_known(x: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
     apart = (frames[:, None] - frames[None]).abs().float() + 1e4 * (timesteps[:, None, :] > KNOWN)
     distance, index = apart.min(-1)  # (b, t) each
     found = distance < 1e4
-    copies = torch.stack([sample[:, picks] for sample, picks in zip(x, index, strict=True)])
+    copies = torch.take_along_dim(x, rearrange(index, "b t -> b 1 t 1 1"), 2)
     nearness = torch.where(found, torch.exp(-distance / 4), 0.0)
     return copies * rearrange(found, "b t -> b 1 t 1 1").to(x.dtype), nearness
 
@@ -137,19 +138,31 @@ class Block(nn.Module):
         mask: Tensor | None,
     ) -> Tensor:
         """X (b, t·h·w, d), text (b, m, d), time (b, t, 6, d), mask (b, t·h·w + m) or None -> x."""
-        tokens = x.shape[1] // frames
-        parts = (time + self.table.to(time.dtype)).unbind(2)
-        shift, scale, gate, shift2, scale2, gate2 = (
-            repeat(part, "b t d -> b (t n) d", n=tokens).to(x.dtype) for part in parts
-        )
-        x = self._neighbours(x, frames, mask)
-        y = layer_norm_modulate(x, shift, scale)
-        found = self._attend(y, text, rotary, mask)
+        parts = (time + self.table.to(time.dtype)).to(x.dtype)
+        x, y, found = self.attended(x, text, parts, frames, rotary, mask)
         if self.recall is not None:
             found = found + self.recall(y, sheet)
-        x = gated_residual(x, found, gate)
-        y = self.down(F.gelu(self.up(layer_norm_modulate(x, shift2, scale2)), approximate="tanh"))
-        return gated_residual(x, y, gate2)
+        return self.thought(x, found, parts, frames)
+
+    def attended(
+        self, x: Tensor, text: Tensor, parts: Tensor, frames: int, rotary: tuple[Tensor, Tensor], mask: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """X with its neighbours, what of it attends, and what attention to itself and the text finds."""
+        x = self._neighbours(x, frames, mask)
+        y = layer_norm_modulate(x, _spread(parts[:, :, 0], x), _spread(parts[:, :, 1], x))
+        return x, y, self._attend(y, text, rotary, mask)
+
+    def thought(self, x: Tensor, found: Tensor, parts: Tensor, frames: int) -> Tensor:
+        """X with what was found, and what the MLP makes of both."""
+        x = gated_residual(x, found, _spread(parts[:, :, 2], x))
+        y = layer_norm_modulate(x, _spread(parts[:, :, 3], x), _spread(parts[:, :, 4], x))
+        y = self.down(F.gelu(self.up(y), approximate="tanh"))
+        return gated_residual(x, y, _spread(parts[:, :, 5], x))
+
+
+def _spread(part: Tensor, x: Tensor) -> Tensor:
+    """What holds for a frame, (b, t, d), for each of its tokens in x (b, t·n, d)."""
+    return repeat(part, "b t d -> b (t n) d", n=x.shape[1] // part.shape[1])
 
 
 class DiT(nn.Module):
@@ -177,6 +190,7 @@ class DiT(nn.Module):
         self.last_time = nn.Linear(width, 2 * width)
         self.unpatchify = nn.Linear(width, conv * patch * patch)
         self.pointer = Pointer(width, patch)
+        self.placing = Placing(spec)
         self.join = FrameConv(2 * conv + spec.channels + 1, conv)
         self.head_block = FrameResidual(conv)
         self.head = FrameConv(conv, spec.channels, zero=True)
@@ -264,21 +278,25 @@ class DiT(nn.Module):
         for block in self.blocks:
             tokens = block(tokens, words, sheet, time, t, rotary, keys)
 
+        pointed, looked = self.pointer(tokens, sheet)
         copied = rearrange(
-            self.pointer(tokens, sheet),
+            pointed,
             "b (p q) (t h w) c -> b c t (h p) (w q)",
             t=t,
             h=h // patch,
             p=patch,
             q=patch,
         )
+        last = tokens
         shift, scale = repeat(self.last_time(condition), "b t (two d) -> two b (t n) d", two=2, n=tokens.shape[1] // t)
         tokens = self.unpatchify(layer_norm_modulate(tokens, shift.to(dtype), scale.to(dtype)))
         deep = rearrange(tokens, "b (t h w) (c p q) -> b c t (h p) (w q)", t=t, h=h // patch, p=patch, q=patch)
         y = self.head_block(self.join(torch.cat([stem, deep, copied.to(dtype)], 1), mask), mask)
         detail = self.head(F.silu(y), mask).float()
         clean = x * (spread**2 * (1 - level) / total**2) + detail * (spread * level / total)
-        return masked(clean, mask)
+        with torch.autocast(x.device.type, enabled=False):
+            added, _ = self.placing(last, looked, sheet, pooled, place.seconds, place.rate, clean, mask)
+        return masked(clean + added * (level > 0), mask)
 
     def _keys(self, mask: Tensor | None, words: int) -> Tensor | None:
         """Which keys of the attention are real: the patches of a padded batch, then all text tokens."""

@@ -21,7 +21,7 @@ ALIKE = 0.38  # cosine from which a word means a figure: nearly all captions of 
 
 
 class Memory(nn.Module):
-    """Sheets of latents, one for each figure, under the meaning of its name."""
+    """Sheets of latents for each figure, one as it faces left and one in the mirror, under the meaning of its name."""
 
     centre: Tensor
     names: Tensor
@@ -32,9 +32,9 @@ class Memory(nn.Module):
         side = spec.sheet
         self.register_buffer("centre", torch.zeros(spec.text_width))  # the mean of all text features
         self.register_buffer("names", torch.zeros(spec.figures, spec.text_width))  # unit vectors
-        self.register_buffer("sheets", torch.zeros(spec.figures, spec.channels + 1, side, side))
+        self.register_buffer("sheets", torch.zeros(spec.figures, spec.views, spec.channels + 1, side, side))
         self.embed = nn.Conv2d(spec.channels + 1, spec.width, 3, padding=1)
-        self.place = nn.Parameter(torch.randn(side * side, spec.width) * 0.02)
+        self.place = nn.Parameter(torch.randn(spec.views * side * side, spec.width) * 0.02)
 
     def find(self, text: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """The figure (b,) that a word of text (b, m, e), real where `seen` (b, m), comes nearest to, and whether it
@@ -46,19 +46,22 @@ class Memory(nn.Module):
         return best.indices, best.values > ALIKE
 
     def forward(self, text: Tensor, seen: Tensor) -> "Sheet":
-        """The sheet of the figure that each prompt is about."""
+        """The sheets of the figure that each prompt is about."""
         figure, found = self.find(text, seen)
         latents = self.sheets[figure].to(self.embed.weight.dtype)
-        tokens = rearrange(self.embed(latents), "b d h w -> b (h w) d") + self.place
-        return Sheet(tokens, rearrange(latents, "b c h w -> b (h w) c"), found[:, None, None].to(tokens.dtype))
+        embedded = self.embed(rearrange(latents, "b views c h w -> (b views) c h w"))
+        tokens = rearrange(embedded, "(b views) d h w -> b (views h w) d", b=len(figure)) + self.place
+        shown = rearrange(latents, "b views c h w -> b (views h w) c")
+        return Sheet(figure, tokens, shown, found[:, None, None].to(tokens.dtype))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sheet:
-    """What the memory holds for a batch: tokens (b, m, d), the latents and coverage behind them (b, m, c + 1), and 1
-    or 0, (b, 1, 1), for whether there is anything.
+    """What the memory holds for a batch: which figures (b,), their tokens (b, m, d), the latents and coverage behind
+    them (b, m, c + 1), and 1 or 0, (b, 1, 1), for whether there is anything.
     """
 
+    figure: Tensor
     tokens: Tensor
     latents: Tensor
     found: Tensor
@@ -84,7 +87,7 @@ class Asking(nn.Module):
 
 
 class Recall(nn.Module):
-    """Attention from the tokens of a video to a sheet of the memory; begins by adding nothing."""
+    """Attention from the tokens of a video to the sheets of a figure; begins by adding nothing."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -109,8 +112,8 @@ class Pointer(nn.Module):
         super().__init__()
         self.asking = Asking(width, patch * patch)
 
-    def forward(self, x: Tensor, sheet: Sheet) -> Tensor:
-        """(b, n, d) -> the sheet's latents and coverage, (b, heads, n, c + 1)."""
+    def forward(self, x: Tensor, sheet: Sheet) -> tuple[Tensor, Tensor]:
+        """(b, n, d) -> latents and coverage, (b, heads, n, c + 1), and where each head looked, (b, heads, n, m)."""
         q, k = self.asking(x, sheet.tokens)
         looked = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)
-        return looked @ (sheet.latents * sheet.found)[:, None]
+        return looked @ (sheet.latents * sheet.found)[:, None], looked

@@ -39,10 +39,10 @@ def encode(network: "BertModel", tokenizer: "Tokenizer", prompts: list[str], tok
     tokenizer.enable_truncation(tokens)
     tokenizer.enable_padding(length=tokens)
     encodings = tokenizer.encode_batch(prompts)
-    ids = torch.tensor([encoding.ids for encoding in encodings])
-    seen = torch.tensor([encoding.attention_mask for encoding in encodings])
+    ids = torch.tensor([encoding.ids for encoding in encodings], device=network.device)
+    seen = torch.tensor([encoding.attention_mask for encoding in encodings], device=network.device)
     features = network(input_ids=ids, attention_mask=seen).last_hidden_state
-    given = torch.tensor([[bool(prompt.strip())] for prompt in prompts])
+    given = torch.tensor([[bool(prompt.strip())] for prompt in prompts], device=network.device)
     return features * seen[..., None], seen.bool() & given
 
 

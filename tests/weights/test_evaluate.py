@@ -37,15 +37,15 @@ class Eyes(nn.Module):
 
 
 @pytest.fixture
-def sprites() -> dict[str, "world.Sprites"]:
-    """Every subject a disc of its own brightness."""
-    y, x = torch.meshgrid(torch.linspace(-1, 1, 64), torch.linspace(-1, 1, 64), indexing="ij")
+def sprites() -> "world.Sprites":
+    """Every subject a disc of its own colour, in a picture that does not move."""
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 256), torch.linspace(-1, 1, 256), indexing="ij")
     disc = ((x**2 + y**2) < 0.9).float()
-    figures = {}
-    for index, name in enumerate(vocabulary.SUBJECTS):
-        rgba = torch.stack([disc * (0.1 + 0.08 * index)] * 3 + [disc])
-        figures[name] = world.Sprites(((rgba * 255).byte()[None],), 1.0)
-    return figures
+    colours = [
+        (0.1 + 0.2 * (i % 4), 0.1 + 0.2 * (i // 4 % 4), 0.1 + 0.2 * (i // 16)) for i in range(len(world.SUBJECTS))
+    ]
+    figures = [torch.stack([disc * each for each in (*colour, 1.0)]) for colour in colours]
+    return world.sprites_of([(figure * 255).byte()[None].numpy() for figure in figures])
 
 
 @pytest.fixture
@@ -96,7 +96,8 @@ def test_a_prompt_reads_like_a_sentence() -> None:
         ((0, 0, 0.2), "closer"),
         ((0, 0, 0), "still"),
         ((0.1, 0.02, 0), "still"),
-        ((0, -0.3, -0.5), "still"),
+        ((0, -0.3, -0.2), "sink"),
+        ((0, -0.1, -0.5), "away"),
         ((0.3, 0.05, 0.05), "right"),
     ],
 )
@@ -108,8 +109,9 @@ def test_direction_is_that_of_the_largest_speed(speed: tuple[float, float, float
 def test_true_paths_are_read_as_the_motions_they_show(motion: str) -> None:
     for seed in range(20):
         dice = tuple(torch.rand(16, generator=torch.Generator().manual_seed(seed)).tolist())
-        path = world._path(world.Scenario("cat", "night", motion, "static", dice), TIMES, 16 / 9)
-        places = torch.stack([path.x, path.lift, path.size.log()], -1)
+        cast = world.cast_of([world.Scenario("cat", "night", motion, "static", dice)], [world.View(160, 90)])
+        path = world.paths(cast, TIMES[None])
+        places = torch.stack([path.x[0], path.lift[0], path.size[0].log()], -1)
         assert judge.direction_of(places, TIMES) == motion
 
 
@@ -137,7 +139,7 @@ def test_the_classifying_head_separates_what_can_be_separated() -> None:
 
 
 def test_heads_are_fitted_once_and_read_back_equal(
-    tmp_path: Path, sprites: dict[str, "world.Sprites"], judged_by_eyes: list[int]
+    tmp_path: Path, sprites: "world.Sprites", judged_by_eyes: list[int]
 ) -> None:
     kept = tmp_path / "judge.safetensors"
     first, second = (judge.load_judge(kept, sprites, 48, 32) for _ in range(2))
@@ -149,7 +151,7 @@ def test_heads_are_fitted_once_and_read_back_equal(
 
 
 def test_heads_for_another_size_are_fitted_again(
-    tmp_path: Path, sprites: dict[str, "world.Sprites"], judged_by_eyes: list[int]
+    tmp_path: Path, sprites: "world.Sprites", judged_by_eyes: list[int]
 ) -> None:
     for width in (48, 64):
         judge.load_judge(tmp_path / "judge.safetensors", sprites, width, 32)
@@ -192,7 +194,7 @@ def test_fidelity_is_that_of_the_pixels_which_the_tool_would_show() -> None:
     assert evaluate.fidelity(vae, [white]) == pytest.approx((10 * torch.log10(torch.tensor(4.0)).item(),) * 2)
 
 
-def test_generated_and_true_clips_have_the_same_shape_and_range(sprites: dict[str, "world.Sprites"]) -> None:
+def test_generated_and_true_clips_have_the_same_shape_and_range(sprites: "world.Sprites") -> None:
     prompt = choose_prompts(1)[0]
     request = request_of(prompt)
     clips = evaluate.generated_clip(request), evaluate.true_clip(prompt, sprites, request)
@@ -200,7 +202,7 @@ def test_generated_and_true_clips_have_the_same_shape_and_range(sprites: dict[st
     assert all(0 <= clip.min() <= clip.max() <= 1 for clip in clips)
 
 
-def test_a_clip_is_judged_the_same_each_time(sprites: dict[str, "world.Sprites"]) -> None:
+def test_a_clip_is_judged_the_same_each_time(sprites: "world.Sprites") -> None:
     prompt = choose_prompts(1)[0]
     network = Eyes()
     eye = judge.Judge(network, judge.fit_heads(network, sprites, 32, 32, 60))

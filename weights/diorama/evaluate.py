@@ -43,7 +43,7 @@ from sora_cli.model.vae.patch import PatchVAE  # noqa: E402
 from sora_cli.request import Request, Wishes, resolve  # noqa: E402
 from sora_weights.registry import find_model  # noqa: E402
 
-DIRECTIONS = ("left", "right", "rise", "closer")  # the motions that end elsewhere than they began
+DIRECTIONS = ("left", "right", "rise", "sink", "closer", "away")  # the motions that end elsewhere than they began
 LOOKS = 7  # frames of a clip that the judge sees
 SHEET_ROWS, SHEET_FRAMES = 12, 4
 VAE_SIZES = ((160, 96), (320, 192))
@@ -105,7 +105,7 @@ def choose_prompts(count: int) -> list[Prompt]:
     return prompts
 
 
-def true_clip(prompt: Prompt, sprites: dict[str, world.Sprites], request: Request) -> Tensor:
+def true_clip(prompt: Prompt, sprites: world.Sprites, request: Request) -> Tensor:
     """The world's own clip of a prompt, with the size, rate and length of `request`: (T, 3, H, W) in [0, 1]."""
     rng = random.Random(prompt.seed)
     dice = tuple(rng.random() for _ in range(16))
@@ -145,7 +145,7 @@ def look_at(judge: Judge, clip: Tensor, times: Tensor) -> Verdict:
 
 
 def scored_clips(
-    judge: Judge, sprites: dict[str, world.Sprites], prompts: Sequence[Prompt], requests: Sequence[Request]
+    judge: Judge, sprites: world.Sprites, prompts: Sequence[Prompt], requests: Sequence[Request]
 ) -> Iterator[tuple[Score, Tensor]]:
     """Generate the clip of each prompt, judge it and its true render; with it `SHEET_FRAMES` of its frames."""
     for prompt, request in zip(prompts, requests, strict=True):
@@ -154,7 +154,7 @@ def scored_clips(
         yield Score(prompt, *verdicts, flicker(clip), flicker(true)), clip[spread(clip, SHEET_FRAMES)]
 
 
-def held_out_clips(sprites: dict[str, world.Sprites], width: int, height: int) -> list[Tensor]:
+def held_out_clips(sprites: world.Sprites, width: int, height: int) -> list[Tensor]:
     """Whole clips of held-out combinations with any camera, (1, 3, T, H, W) in [-1, 1]."""
     rng, times = random.Random(5), torch.arange(VAE_FRAMES) / world.SPRITE_FPS
     clips = [
@@ -192,7 +192,7 @@ def decibels(errors: Sequence[float]) -> float:
     return float(10 * np.log10(4 / np.mean(errors)))
 
 
-def measure_vae(sprites: dict[str, world.Sprites], device: str) -> list[Fidelity]:
+def measure_vae(sprites: world.Sprites, device: str) -> list[Fidelity]:
     """The shipped autoencoder at each of `VAE_SIZES`, in the precision that the tool runs it in."""
     device = choose_device(device)
     model = find_model("diorama")
@@ -273,7 +273,7 @@ def evaluate(
     """Evaluate the built-in model on combinations held out of its training."""
     torch.set_num_threads(threads)
     began, model = time.monotonic(), find_model("diorama")
-    sprites = world.load_all_sprites(assets, run / "sprites")
+    sprites = world.load_sprites(assets, threads)
     prompts = choose_prompts(count)
     wishes = [Wishes(prompt=p.text, seed=p.seed, size=size, steps=steps, device=device) for p in prompts]
     requests = [resolve("generate", wish, model.defaults) for wish in wishes]

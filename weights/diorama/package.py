@@ -44,4 +44,4 @@ def write_model(folder: Path, dit: Mapping[str, Tensor], vae: Mapping[str, Tenso
 
 
 def _packed(name: str, value: Tensor) -> Tensor:
-    return (value.float() if name in EXACT else value.half()).contiguous()
+    return (value.float() if name.rpartition(".")[2] in EXACT else value.half()).contiguous()

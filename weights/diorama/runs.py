@@ -4,27 +4,27 @@ import random
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import checkpoint
 import torch
-from dit_training import Batch, Examples, Mixture, denoising_loss, latent_spread
+from dit_training import denoising_loss
+from examples import Batch, Examples, Mixture, Studio, latent_spread
+from feed import Feed
 from memory import Pointing, fill_memory
 from team import Team
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from vae_training import decibels, decoder_loss, endless_crops, fit_components, load_vae, random_crop
+from vae_training import Camera, Crops, decibels, decoder_loss, fit_components, load_vae, random_crops
 from world import Sprites
 
 from sora_cli.model.dit import DiT
 from sora_cli.model.vae.patch import PatchVAE
 from sora_weights.spec import DiTSpec, PatchVAESpec
 
-REPORT_SECONDS = 60
-KEEP_SECONDS = 240
+REPORT_SECONDS = 20
+KEEP_SECONDS = 150
 WARM_STEPS = 200
 LONGEST_AVERAGE = 0.999
 POINTING = 0.05  # how much the lesson of where to look weighs beside the loss of what is drawn
@@ -91,19 +91,20 @@ def make_step(optimiser: torch.optim.Optimizer, net: nn.Module, loss: Tensor, ra
     optimiser.step()
 
 
-def train_autoencoder(run: Path, sprites: dict[str, Sprites], timetable: Timetable, device: str) -> None:
-    """Train the autoencoder in `run`, from its components on or from its last checkpoint."""
+def train_autoencoder(run: Path, sprites: Sprites, timetable: Timetable, device: str, count: int, workers: int) -> None:
+    """Train the autoencoder in `run`, from its components on or from its last checkpoint, on `count` crops a step."""
     run.mkdir(parents=True, exist_ok=True)
-    kept = run / "vae.safetensors"
+    kept, camera = run / "vae.safetensors", Camera(sprites)
     if kept.exists():
         net, steps = load_vae(kept), int(checkpoint.load(kept)[1]["steps"])
     else:
         net, steps = PatchVAE(PatchVAESpec()), 0
-        fit_components(net, endless_crops(1, sprites, 64, 13), 3000)
+        dice = random.Random(1)
+        fit_components(net, (camera(random_crops(dice, 1, 64, 13))[0].cpu() for _ in range(3000)))
     net.to(device).train()
-    test = torch.stack([random_crop(random.Random(10**6 + i), sprites, 96, 13) for i in range(32)]).to(device)
+    test = camera(random_crops(random.Random(10**6), 32, 96, 13))
     optimiser = torch.optim.AdamW(net.parameters(), betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    crops, clock = endless_crops(1000 + steps, sprites, 48, 9), Clock(timetable.minutes)
+    feed, clock = Feed(Crops(1000 + steps, count), camera, device, workers), Clock(timetable.minutes)
 
     def report() -> None:
         whole, first = decibels(net, test), decibels(net, test[:, :, :1])
@@ -112,9 +113,8 @@ def train_autoencoder(run: Path, sprites: dict[str, Sprites], timetable: Timetab
 
     report()
     while clock.running:
-        clips = torch.stack([next(crops) for _ in range(24)]).to(device)
         with torch.autocast(device, torch.bfloat16):
-            loss = decoder_loss(net, clips, 0.03)
+            loss = decoder_loss(net, next(feed), 0.03)
         make_step(optimiser, net, loss, timetable.rate_at(clock.gone, steps))
         steps += 1
         if clock.due("report", REPORT_SECONDS):
@@ -122,26 +122,41 @@ def train_autoencoder(run: Path, sprites: dict[str, Sprites], timetable: Timetab
     report()
 
 
+FIGURES = ("placing.", "pointer.", "join.", "head", "unpatchify.", "last_time.")  # what draws them, at the end
+
+
+def freeze_trunk(net: DiT) -> None:
+    """Let training change only what comes behind the blocks: half of the time of a step."""
+    for name, parameter in net.named_parameters():
+        parameter.requires_grad_(name.startswith(FIGURES))
+
+
+def compile_network(net: DiT) -> None:
+    """Let torch.compile fuse what a denoiser spends its time on; a look into the memory stays as it is, for its lesson
+    listens there.
+    """
+    torch._dynamo.config.recompile_limit = 64
+    for block in net.blocks:
+        block.attended = torch.compile(block.attended, dynamic=True)
+        block.thought = torch.compile(block.thought, dynamic=True)
+
+
 class DenoiserRun:
     """The denoiser in training: network, running average, optimiser, and what was done so far."""
 
-    def __init__(
-        self, run: Path, vae: PatchVAE, captions: tuple[Tensor, Tensor], sprites: dict[str, Sprites], device: str
-    ) -> None:
+    def __init__(self, run: Path, studio: Studio, captions: tuple[Tensor, Tensor], device: str) -> None:
         self.run, self.device, self.captions, self.team = run, device, captions, Team()
         self.kept = run / "dit.safetensors"
         self.facts: dict[str, Any] = {"steps": 0, "views": 0, "minutes": 0.0}
-        self.net, self.average = DiT(DiTSpec()), DiT(DiTSpec())
+        self.net, self.average = DiT(DiTSpec()).to(device), DiT(DiTSpec()).to(device)
         self.optimiser = torch.optim.AdamW(self.net.parameters(), betas=(0.9, 0.99), weight_decay=0.01, fused=True)
         if self.kept.exists():
             self._restore()
         else:
-            few = Examples(sprites, vae, Mixture(0.3, 0.0, 0.7, 0.0), 1)
-            self.net.spread.copy_(latent_spread(vae, few, 3000))
-            fill_memory(self.net, captions, sprites, vae)
+            few = Examples(lambda _: Mixture(0.3, 0.0, 0.7, 0.0), 1, 4096)
+            self.net.spread.copy_(latent_spread(studio, few, 100))
+            fill_memory(self.net, captions, studio.sprites, studio.vae)
             self.average.load_state_dict(self.net.state_dict())
-        self.net.to(device)
-        self.average.to(device)
         self.pointing = Pointing(self.net)
 
     def _restore(self) -> None:
@@ -164,22 +179,21 @@ class DenoiserRun:
         tensors |= checkpoint.optimiser_tensors(self.optimiser.state_dict())
         checkpoint.save(self.kept, tensors, self.facts)
 
-    def train(self, examples: Examples, timetable: Timetable, workers: int) -> None:
+    def train(self, examples: Examples, timetable: Timetable, feed: Feed) -> None:
         """Train until the time is over."""
         size = sum(p.numel() for p in self.net.parameters()) / 1e6
-        self._log(f"start: {self.facts}, {size:.2f} M parameters, {examples.mixture}, {timetable}, {self.team.size}x")
-        stream = iter(
-            DataLoader(examples, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)
-        )
-        dice = torch.Generator().manual_seed(self.seed)
+        self._log(f"start: {self.facts}, {size:.2f} M parameters, {timetable}, {self.team.size}x")
+        dice = torch.Generator(self.device).manual_seed(self.seed)
         clock, before = Clock(timetable.minutes), self.facts["minutes"]
-        losses: dict[str, list[float]] = defaultdict(list)
+        losses: dict[str, list[Tensor]] = defaultdict(list)
+        examples.begin(60 * timetable.minutes)
         while self.team.meet(self.net, self.facts["steps"], clock.running):
-            for name, loss in self._learn(stream, dice, timetable.rate_at(clock.gone, self.facts["steps"])).items():
+            rate = timetable.rate_at(clock.gone, self.facts["steps"])
+            for name, loss in self._learn(next(feed), dice, rate).items():
                 losses[name].append(loss)
             self.facts["minutes"] = round(before + (time.monotonic() - clock.began) / 60, 2)
             if clock.due("report", REPORT_SECONDS):
-                means = " ".join(f"{kind} {sum(all_) / len(all_):.4f}" for kind, all_ in sorted(losses.items()))
+                means = " ".join(f"{kind} {torch.stack(all_).mean():.4f}" for kind, all_ in sorted(losses.items()))
                 self._log(f"{self.facts} {means}")
                 losses.clear()
             if clock.due("keep", KEEP_SECONDS):
@@ -191,10 +205,10 @@ class DenoiserRun:
         if self.team.leads:
             log(self.run, "dit", line)
 
-    def _learn(self, stream: Iterator[Batch], dice: torch.Generator, rate: float) -> dict[str, float]:
-        """One step on the next batch; its loss by its kind, and how well it was known where to look."""
-        batch = next(stream).to(self.device)
-        features, seen = (table[batch.words].to(self.device) for table in self.captions)
+    def _learn(self, batch: Batch, dice: torch.Generator, rate: float) -> dict[str, Tensor]:
+        """One step on a batch; its loss by its kind, and how well it was known where to look."""
+        batch = batch.to(self.device)
+        features, seen = (table[batch.words.to(table.device)].to(self.device) for table in self.captions)
         with torch.autocast(self.device, torch.bfloat16):
             loss = denoising_loss(self.net, batch, features.float(), seen, dice)
             pointing = self.pointing.loss(batch)
@@ -202,9 +216,8 @@ class DenoiserRun:
         self._follow(min(LONGEST_AVERAGE, (self.facts["steps"] + 1) / (self.facts["steps"] + 100)))
         self.facts["steps"] += 1
         self.facts["views"] += len(batch.words) * self.team.size
-        return {batch.kind: loss.item(), "pointing": pointing.item()}
+        return {batch.kind: loss.detach(), "pointing": pointing.detach()}
 
     @torch.no_grad()
     def _follow(self, keep: float) -> None:
-        for slow, fast in zip(self.average.parameters(), self.net.parameters(), strict=True):
-            slow.lerp_(fast, 1 - keep)
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.net.parameters()), 1 - keep)

@@ -19,9 +19,11 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1]), str(HERE.pare
 import checkpoint  # noqa: E402
 import team  # noqa: E402
 import world  # noqa: E402
-from dit_training import Examples, Mixture, caption_table  # noqa: E402
+from dit_training import caption_table  # noqa: E402
+from examples import Examples, Mixture, Studio  # noqa: E402
+from feed import Feed  # noqa: E402
 from package import write_model  # noqa: E402
-from runs import DenoiserRun, Timetable, train_autoencoder  # noqa: E402
+from runs import DenoiserRun, Timetable, compile_network, freeze_trunk, train_autoencoder  # noqa: E402
 from text_encoder import prune  # noqa: E402
 from vae_training import load_vae  # noqa: E402
 
@@ -33,6 +35,7 @@ RunOpt = Annotated[Path, typer.Option(help="Folder for checkpoints, logs and cac
 MinutesOpt = Annotated[float, typer.Option(help="Stop after so many minutes.")]
 SettleOpt = Annotated[float, typer.Option(help="Last part of the time in which the learning rate falls to zero.")]
 ThreadsOpt = Annotated[int, typer.Option(help="CPU threads.")]
+WorkersOpt = Annotated[int, typer.Option(help="Processes that plan the examples, and on a CPU draw them.")]
 DeviceOpt = Annotated[str, typer.Option(help="cpu or cuda.")]
 
 
@@ -48,13 +51,16 @@ def vae(
     run: RunOpt,
     minutes: MinutesOpt = 15.0,
     settle: SettleOpt = 0.5,
+    rate: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
+    count: Annotated[int, typer.Option(help="Crops in a step.")] = 24,
     threads: ThreadsOpt = 1,
+    workers: WorkersOpt = 1,
     device: DeviceOpt = "cpu",
 ) -> None:
     """Train the video autoencoder: components in closed form, then the decoder."""
     torch.set_num_threads(threads)
-    sprites = world.load_all_sprites(assets, run / "sprites")
-    train_autoencoder(run, sprites, Timetable(1e-3, minutes, settle), device)
+    sprites = world.load_sprites(assets, os.cpu_count() or 1).to(device)
+    train_autoencoder(run, sprites, Timetable(rate, minutes, settle), device, count, workers)
 
 
 @app.command()
@@ -67,20 +73,41 @@ def dit(
     images: Annotated[float, typer.Option(help="Share of batches with whole pictures.")] = 0.35,
     closeups: Annotated[float, typer.Option(help="Share with close-ups of the figure.")] = 0.45,
     clips: Annotated[float, typer.Option(help="Share with clips; the rest are crops of large pictures.")] = 0.1,
+    later_clips: Annotated[
+        float | None, typer.Option(help="Share with clips from half of the time on, at the cost of the first two.")
+    ] = None,
+    mixed: Annotated[float, typer.Option(help="Share of batches with several shapes, padded and masked.")] = 0.4,
+    tokens: Annotated[int, typer.Option(help="Patches in a batch, about; some 50,000 fill a large GPU.")] = 560,
+    times: Annotated[int, typer.Option(help="How often a batch is shown, on the average.")] = 1,
+    trunk: Annotated[bool, typer.Option(help="Train all, or only what comes behind the blocks.")] = True,
+    fused: Annotated[bool, typer.Option("--compile", help="Let torch.compile fuse the network.")] = False,
     processes: Annotated[int, typer.Option(help="Processes that learn together, each with its own threads.")] = 1,
     threads: ThreadsOpt = 1,
-    workers: Annotated[int, typer.Option(help="Processes that draw the examples.")] = 1,
+    workers: WorkersOpt = 1,
     device: DeviceOpt = "cpu",
 ) -> None:
     """Train the denoiser (needs the autoencoder's checkpoint: its components, not its decoder)."""
     if processes > 1 and "RANK" not in os.environ:
         raise typer.Exit(team.start(processes))
     torch.set_num_threads(threads)
-    sprites = world.load_all_sprites(assets, run / "sprites")
-    encoder, captions = load_vae(run / "vae.safetensors"), caption_table(run / "captions.safetensors", BUILTIN)
-    training = DenoiserRun(run, encoder, captions, sprites, device)
-    examples = Examples(sprites, encoder, Mixture(images, closeups, clips), training.seed)
-    training.train(examples, Timetable(rate, minutes, settle), workers)
+    sprites = world.load_sprites(assets, os.cpu_count() or 1).to(device)
+    studio = Studio(sprites, load_vae(run / "vae.safetensors").to(device))
+    captions = caption_table(run / "captions.safetensors", BUILTIN, device)
+    training = DenoiserRun(run, studio, captions, device)
+    if not trunk:
+        freeze_trunk(training.net)
+    if fused:
+        compile_network(training.net)
+    early, late = Mixture(images, closeups, clips, mixed), _later(images, closeups, clips, later_clips, mixed)
+    examples = Examples(lambda gone: early.towards(late, min(1, 2 * gone)), training.seed, tokens)
+    training.train(examples, Timetable(rate, minutes, settle), Feed(examples, studio, device, workers, times))
+
+
+def _later(images: float, closeups: float, clips: float, later_clips: float | None, mixed: float) -> Mixture:
+    """The mixture of the second half of the time."""
+    wanted = clips if later_clips is None else later_clips
+    left = (images + closeups + clips - wanted) / max(images + closeups, 1e-9)
+    return Mixture(images * left, closeups * left, wanted, mixed)
 
 
 @app.command()

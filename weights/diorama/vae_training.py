@@ -1,7 +1,8 @@
 """Training of diorama's video autoencoder: principal components first, then the decoder's correction."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import checkpoint
@@ -9,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
-from world import Sprites, View, draw_scenario, render
+from torch.utils.data import IterableDataset, get_worker_info
+from world import Shots, Sprites, View, draw, draw_scenario, in_order, shots_of
 
 from sora_cli.model.vae.patch import SPACE, TIME, PatchVAE
 from sora_weights.spec import PatchVAESpec
@@ -17,22 +19,42 @@ from sora_weights.spec import PatchVAESpec
 SHARPNESS = 0.5  # latents are scaled by the standard deviation to this power: 1 would whiten them fully
 
 
-def random_crop(rng: random.Random, sprites: dict[str, Sprites], side: int, frames: int) -> Tensor:
-    """A square crop of a random scenario at a random size and rate: (3, T, side, side) in [-1, 1]."""
-    height = rng.choice((96, 96, 128, 192, 192, 288, 384, 768))
-    width = max(side, round(height * rng.choice((9 / 16, 1.0, 5 / 3, 5 / 3)) / 16) * 16)
-    left, top = rng.randrange(0, width - side + 1, SPACE), rng.randrange(0, height - side + 1, SPACE)
-    fps = rng.choice((12, 24, 24, 24, 30, 60))
-    times = torch.arange(frames) / fps + rng.uniform(0, 2)
-    clip = render(draw_scenario(rng), sprites, View(width, height, left, top, side, side), times)
-    return rearrange(clip, "T c h w -> c T h w") * 2 - 1
+def random_crops(rng: random.Random, count: int, side: int, frames: int) -> Shots:
+    """Square crops of random scenarios at random sizes and rates."""
+    views, times = [], []
+    for _ in range(count):
+        height = rng.choice((96, 96, 128, 192, 192, 288, 384, 768))
+        width = max(side, round(height * rng.choice((9 / 16, 1.0, 5 / 3, 5 / 3)) / 16) * 16)
+        left, top = rng.randrange(0, width - side + 1, SPACE), rng.randrange(0, height - side + 1, SPACE)
+        views.append(View(width, height, left, top, side, side))
+        times.append(torch.arange(frames) / rng.choice((12, 24, 24, 24, 30, 60)) + rng.uniform(0, 2))
+    scenarios = [draw_scenario(rng) for _ in views]
+    return shots_of([scenarios[i] for i in in_order(scenarios)], views, torch.stack(times))
 
 
-def endless_crops(seed: int, sprites: dict[str, Sprites], side: int, frames: int) -> Iterator[Tensor]:
-    """Random crops, for ever."""
-    rng = random.Random(seed)
-    while True:
-        yield random_crop(rng, sprites, side, frames)
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """Draws shots as videos (b, 3, T, h, w) in [-1, 1]."""
+
+    sprites: Sprites
+
+    @torch.no_grad()
+    def __call__(self, shots: Shots) -> Tensor:
+        """The videos, where the sprites are."""
+        return rearrange(draw(shots, self.sprites)[0], "b T c h w -> b c T h w") * 2 - 1
+
+
+class Crops(IterableDataset[Shots]):
+    """Endless batches of crops for the decoder."""
+
+    def __init__(self, seed: int, count: int = 24, side: int = 48, frames: int = 9) -> None:
+        self.seed, self.shape = seed, (count, side, frames)
+
+    def __iter__(self) -> Iterator[Shots]:
+        worker = get_worker_info()
+        rng = random.Random(f"{self.seed}/{worker.id if worker else 0}")
+        while True:
+            yield random_crops(rng, *self.shape)
 
 
 def load_vae(path: Path) -> PatchVAE:
@@ -42,11 +64,10 @@ def load_vae(path: Path) -> PatchVAE:
     return vae.eval()
 
 
-def fit_components(vae: PatchVAE, crops: Iterator[Tensor], count: int) -> Tensor:
-    """Set the encoder from `count` crops' patches; returns the variances of the components that are kept."""
+def fit_components(vae: PatchVAE, crops: Iterable[Tensor]) -> Tensor:
+    """Set the encoder from the patches of crops (3, T, h, w); returns the variances of the components that are kept."""
     total, outer, patches = torch.zeros(0), torch.zeros(0), 0
-    for _ in range(count):
-        crop = next(crops)
+    for crop in crops:
         groups = rearrange(crop[:, 1:], "c (t T) (h p) (w q) -> (t h w) (c T p q)", T=TIME, p=SPACE, q=SPACE)
         first = rearrange(crop[:, :1].expand(-1, TIME, -1, -1), "c T (h p) (w q) -> (h w) (c T p q)", p=SPACE, q=SPACE)
         rows = torch.cat([groups, first]).double()

@@ -24,7 +24,7 @@ class Tag:
 SUBJECTS: dict[str, Subject] = {
     "cat": Subject("1f408", ("cat", "cat", "kitten", "kitty", "tabby cat", "orange cat")),
     "dog": Subject("1f415", ("dog", "dog", "puppy", "doggy", "hound")),
-    "car": Subject("1f693", ("car", "car", "automobile", "police car", "vehicle")),
+    "car": Subject("1f697", ("car", "car", "automobile", "red car")),
     "fish": Subject("1f420", ("fish", "fish", "tropical fish", "little fish"), "air"),
     "rocket": Subject("1f680", ("rocket", "rocket", "spaceship", "rocket ship", "spacecraft"), "air"),
     "butterfly": Subject("1f98b", ("butterfly", "butterfly", "monarch butterfly", "orange butterfly"), "air"),
@@ -32,6 +32,44 @@ SUBJECTS: dict[str, Subject] = {
     "turtle": Subject("1f422", ("turtle", "turtle", "tortoise", "green turtle")),
     "horse": Subject("1f40e", ("horse", "horse", "pony", "brown horse", "stallion")),
     "duck": Subject("1f986", ("duck", "duck", "mallard", "drake")),
+    "tiger": Subject("1f405", ("tiger", "tiger", "striped tiger", "big tiger")),
+    "elephant": Subject("1f418", ("elephant", "elephant", "grey elephant", "big elephant")),
+    "rabbit": Subject("1f407", ("rabbit", "rabbit", "bunny", "hare")),
+    "cow": Subject("1f404", ("cow", "cow", "spotted cow", "cattle")),
+    "pig": Subject("1f416", ("pig", "pig", "pink pig", "piglet")),
+    "sheep": Subject("1f411", ("sheep", "sheep", "lamb", "woolly sheep")),
+    "rooster": Subject("1f413", ("rooster", "rooster", "chicken", "hen", "cockerel")),
+    "bird": Subject("1f426", ("bird", "bird", "little bird", "red bird", "songbird")),
+    "dolphin": Subject("1f42c", ("dolphin", "dolphin", "blue dolphin", "porpoise"), "air"),
+    "whale": Subject("1f40b", ("whale", "whale", "blue whale", "big whale"), "air"),
+    "shark": Subject("1f988", ("shark", "shark", "grey shark", "great white shark"), "air"),
+    "octopus": Subject("1f419", ("octopus", "octopus", "orange octopus", "kraken"), "air"),
+    "crab": Subject("1f980", ("crab", "crab", "red crab", "little crab")),
+    "snail": Subject("1f40c", ("snail", "snail", "slug", "little snail")),
+    "bee": Subject("1f41d", ("bee", "bee", "honeybee", "bumblebee"), "air"),
+    "ladybug": Subject("1f41e", ("ladybug", "ladybug", "ladybird", "beetle"), "air"),
+    "dragon": Subject("1f409", ("dragon", "dragon", "green dragon", "chinese dragon")),
+    "dinosaur": Subject("1f996", ("dinosaur", "dinosaur", "tyrannosaurus", "green dinosaur")),
+    "zebra": Subject("1f993", ("zebra", "zebra", "striped zebra", "little zebra")),
+    "camel": Subject("1f42a", ("camel", "camel", "dromedary", "brown camel")),
+    "kangaroo": Subject("1f998", ("kangaroo", "kangaroo", "wallaby", "brown kangaroo")),
+    "monkey": Subject("1f412", ("monkey", "monkey", "ape", "chimpanzee")),
+    "owl": Subject("1f989", ("owl", "owl", "brown owl", "wise owl")),
+    "swan": Subject("1f9a2", ("swan", "swan", "white swan", "graceful swan")),
+    "flamingo": Subject("1f9a9", ("flamingo", "flamingo", "pink flamingo", "tall flamingo")),
+    "bus": Subject("1f68c", ("bus", "bus", "city bus", "coach", "minibus")),
+    "truck": Subject("1f69a", ("truck", "truck", "lorry", "delivery truck", "van")),
+    "train": Subject("1f682", ("train", "train", "locomotive", "steam train")),
+    "airplane": Subject("2708", ("airplane", "airplane", "plane", "aircraft", "jet"), "air"),
+    "helicopter": Subject("1f681", ("helicopter", "helicopter", "chopper", "orange helicopter"), "air"),
+    "boat": Subject("26f5", ("boat", "sailboat", "boat", "sailing boat", "yacht")),
+    "ufo": Subject("1f6f8", ("ufo", "ufo", "flying saucer", "alien ship"), "air"),
+    "tractor": Subject("1f69c", ("tractor", "tractor", "green tractor", "farm tractor")),
+    "motorcycle": Subject("1f3cd", ("motorcycle", "motorcycle", "motorbike", "red motorcycle")),
+    "snowman": Subject("26c4", ("snowman", "snowman", "snow man", "happy snowman")),
+    "teddy": Subject("1f9f8", ("teddy bear", "teddy bear", "bear", "teddy")),
+    "deer": Subject("1f98c", ("deer", "deer", "stag", "reindeer")),
+    "giraffe": Subject("1f992", ("giraffe", "giraffe", "tall giraffe", "spotted giraffe")),
 }
 
 SCENES: dict[str, Tag] = {
@@ -59,6 +97,10 @@ SCENES: dict[str, Tag] = {
     "snow": Tag(("in the snow", "in snow", "in winter", "in a snowy field", "while snow is falling")),
     "forest": Tag(("in a forest", "in the forest", "in the woods", "among the trees", "between green trees")),
     "underwater": Tag(("underwater", "under water", "under the sea", "at the bottom of the ocean", "deep in the sea")),
+    "desert": Tag(("in a desert", "in the desert", "among sand dunes", "on the dunes", "in the hot desert sand")),
+    "city": Tag(("in a city", "in the city", "on a street", "downtown", "in front of tall buildings")),
+    "space": Tag(("in space", "in space", "in outer space", "on the moon", "on another planet", "in the galaxy")),
+    "meadow": Tag(("in a meadow", "in a meadow", "on the grass", "in a field of flowers", "on a green hill")),
 }
 
 MOTIONS: dict[str, Tag] = {
@@ -84,6 +126,8 @@ MOTIONS: dict[str, Tag] = {
     "jump": Tag(("jumping", "jumping up and down", "hopping", "bouncing")),
     "rise": Tag(("rising", "rising into the air", "floating up", "flying up", "going up")),
     "closer": Tag(("coming closer", "approaching", "coming towards the camera", "getting closer")),
+    "away": Tag(("going away", "moving away", "going into the distance", "getting smaller")),
+    "sink": Tag(("sinking", "coming down", "floating down", "landing", "going down")),
 }
 
 CAMERAS: dict[str, Tag] = {
@@ -101,6 +145,8 @@ CAMERAS_OF_MOTION: dict[str, tuple[str, ...]] = {
     "right": ("static",),
     "rise": ("static",),
     "closer": ("static",),
+    "away": ("static",),
+    "sink": ("static",),
 }
 
 FRAMES = (

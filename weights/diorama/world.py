@@ -1,12 +1,15 @@
-"""diorama's world: captioned clips of animated figures in scenes that are drawn by this file, at any size.
+"""diorama's world: captioned clips of animated figures in drawn scenes, at any size, many at once, on any device.
 
 Coordinates: one unit is the shorter side of the picture, the origin its centre, y points down. So a scenario looks the
 same at every resolution, and a crop of a large picture can be drawn without drawing the rest.
 """
 
+import math
 import random
-from collections.abc import Callable
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -14,59 +17,84 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from PIL import Image
+from scenes import PAINTERS, colour
 from torch import Tensor
-from vocabulary import CAMERAS_OF_MOTION, MOTIONS, SCENES, SUBJECTS, held_out
+from vocabulary import CAMERAS, CAMERAS_OF_MOTION, MOTIONS, SCENES, SUBJECTS, held_out
 
+LARGEST_FIGURE = 0.75  # units along a figure's side, at most
 GROUND = 0.30  # where feet stand, in units below the centre
 SPRITE_FPS = 24
-TINTS = {"sunset": (1.0, 0.94, 0.90), "night": (0.66, 0.72, 0.95), "underwater": (0.74, 0.93, 1.0)}
+LARGEST = 256  # pixels along a side of the artwork; smaller levels halve it down to SMALLEST
+SMALLEST = 32
+AT_ONCE = {"cpu": 2**21, "cuda": 2**24}  # pixels that are drawn at once, about
+TINTS = {
+    "sunset": (1.0, 0.94, 0.90),
+    "night": (0.66, 0.72, 0.95),
+    "underwater": (0.74, 0.93, 1.0),
+    "space": (0.84, 0.84, 0.98),
+}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Sprites:
-    """The animation of one subject at halving sizes: uint8 (frames, 4, s, s), premultiplied alpha, facing left."""
+    """The animations of all subjects, in the order of `SUBJECTS`, at halving sizes.
+
+    `mips` are uint8 (frames, 4, s, s), premultiplied alpha, all subjects one after the other; the frames of subject i
+    begin at `first[i]`, are `count[i]`, and stand on `feet[i]`: the lowest opaque row, as a fraction of the height.
+    """
 
     mips: tuple[Tensor, ...]
-    feet: float = 1.0  # lowest opaque row over all frames, as a fraction of the height
+    first: Tensor
+    count: Tensor
+    feet: Tensor
 
     def level(self, pixels: float) -> Tensor:
         """The smallest level that still has as many pixels as will be drawn."""
         fitting = [mip for mip in self.mips if mip.shape[-1] >= pixels]
         return fitting[-1] if fitting else self.mips[0]
 
+    def to(self, device: str) -> "Sprites":
+        """The same on another device."""
+        mips = tuple(mip.to(device) for mip in self.mips)
+        return Sprites(mips, self.first.to(device), self.count.to(device), self.feet.to(device))
 
-def load_sprites(assets: Path, code: str) -> Sprites:
-    """Read an animated WebP; `assets` is searched below for CODE.webp (also with the suffix -fe0f)."""
+
+def _artwork(assets: Path, code: str) -> Path:
+    """An animated WebP: CODE.webp somewhere below `assets` (also with the suffix -fe0f)."""
     found = [p for name in (code, f"{code}-fe0f") for p in sorted(assets.glob(f"**/*anim*/**/{name}.webp"))]
     if not found:
         raise FileNotFoundError(f"{code}.webp is nowhere below {assets}: see weights/README.md for the packages")
-    image = Image.open(found[0])
-    frames = []
+    return found[0]
+
+
+def read_animation(file: Path) -> np.ndarray:
+    """All frames of an animated picture: uint8 (frames, 4, s, s), premultiplied alpha."""
+    image, frames = Image.open(file), []
     for index in range(getattr(image, "n_frames", 1)):
         image.seek(index)
-        frames.append(np.asarray(image.convert("RGBA").resize((256, 256), Image.Resampling.LANCZOS)))
-    rgba = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float() / 255
-    rgba = torch.cat([rgba[:, :3] * rgba[:, 3:], rgba[:, 3:]], 1)
-    rows = (rgba[:, 3] > 0.5).any(2).any(0).nonzero()
-    mips = [rgba]
-    while mips[-1].shape[-1] > 32:
-        mips.append(F.avg_pool2d(mips[-1], 2))
-    return Sprites(tuple((mip * 255).round().to(torch.uint8) for mip in mips), float(rows.max() + 1) / 256)
+        rgba = np.asarray(image.convert("RGBA").resize((LARGEST, LARGEST), Image.Resampling.LANCZOS), np.uint16)
+        frames.append(np.concatenate([(rgba[..., :3] * rgba[..., 3:] + 127) // 255, rgba[..., 3:]], -1))
+    return np.stack(frames).astype(np.uint8).transpose(0, 3, 1, 2)
 
 
-def load_all_sprites(assets: Path, cache: Path) -> dict[str, Sprites]:
-    """Every subject's sprites; decoded once, then kept as tensors in `cache`."""
-    sprites = {}
-    for name, subject in SUBJECTS.items():
-        kept = cache / f"{subject.code}.npz"
-        if not kept.exists():
-            made = load_sprites(assets, subject.code)
-            cache.mkdir(parents=True, exist_ok=True)
-            np.savez(kept, feet=made.feet, **{str(i): mip.numpy() for i, mip in enumerate(made.mips)})
-        with np.load(kept) as data:
-            mips = tuple(torch.from_numpy(data[str(i)]) for i in range(len(data.files) - 1))
-            sprites[name] = Sprites(mips, float(data["feet"]))
-    return sprites
+def load_sprites(assets: Path, processes: int = 1) -> Sprites:
+    """Every subject's artwork, read by several processes."""
+    files = [_artwork(assets, subject.code) for subject in SUBJECTS.values()]
+    if processes > 1:
+        with ProcessPoolExecutor(processes) as pool:
+            return sprites_of(list(pool.map(read_animation, files)))
+    return sprites_of([read_animation(file) for file in files])
+
+
+def sprites_of(animations: Sequence[np.ndarray]) -> Sprites:
+    """Sprites from one animation of each subject, uint8 (frames, 4, s, s)."""
+    counts = torch.tensor([len(frames) for frames in animations])
+    feet = [float(np.flatnonzero((frames[:, 3] > 127).any((0, 2)))[-1] + 1) / LARGEST for frames in animations]
+    mips = [torch.from_numpy(np.concatenate(animations))]
+    while mips[-1].shape[-1] > SMALLEST:
+        halves = [F.avg_pool2d(part.float(), 2).round().to(torch.uint8) for part in mips[-1].split(256)]
+        mips.append(torch.cat(halves))
+    return Sprites(tuple(mips), counts.cumsum(0) - counts, counts, torch.tensor(feet))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,235 +137,204 @@ class View:
         return self.crop_height or self.height, self.crop_width or self.width
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Path2D:
-    """Where the figure is at each time: centre x, lift above its place, size, bob; each (T,)."""
+    """Where figures are at each time: centre x, lift above their place, size, (b, T) each; which look right, (b, 1)."""
 
     x: Tensor
     lift: Tensor
     size: Tensor
-    mirrored: bool
+    mirrored: Tensor
 
 
-def _path(s: Scenario, times: Tensor, aspect: float) -> Path2D:
-    d = s.dice
+@dataclass(frozen=True, slots=True, eq=False)
+class Cast:
+    """A batch of scenarios in their views as tensors: figures (b,); dice (b, 16); 1 or 0 for each of `TRAITS`; width,
+    height, left and top of the views.
+    """
+
+    figures: Tensor
+    numbers: Tensor  # all else, (b, 16 + traits + 4)
+
+    def __getitem__(self, part: slice | Tensor) -> "Cast":
+        return Cast(self.figures[part], self.numbers[part])
+
+    def to(self, device: torch.device | str) -> "Cast":
+        """The same on another device; two copies for all of it, for each copy waits."""
+        return Cast(self.figures.to(device), self.numbers.to(device))
+
+    def dice(self, index: int) -> Tensor:
+        """One of the dice of each scenario, (b, 1)."""
+        return self.numbers[:, index, None]
+
+    def has(self, trait: str) -> Tensor:
+        """1 for each scenario with a trait, 0 for the others: (b, 1)."""
+        return self.numbers[:, 16 + TRAITS.index(trait), None]
+
+    @property
+    def sides(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Width, height, left and top of the views in pixels, (b, 1) each."""
+        width, height, left, top = self.numbers[:, -4:, None].unbind(1)
+        return width, height, left, top
+
+
+TRAITS = (*MOTIONS, *CAMERAS, "stands")
+
+
+def cast_of(scenarios: Sequence[Scenario], views: Sequence[View]) -> Cast:
+    """The tensors of some scenarios in their views, on the CPU."""
+    subjects, rows = list(SUBJECTS), []
+    for s, view in zip(scenarios, views, strict=True):
+        stays = "stands" if SUBJECTS[s.subject].stays == "ground" else ""
+        traits = (float(trait in (s.motion, s.camera, stays)) for trait in TRAITS)
+        rows.append((*s.dice, *traits, view.width, view.height, view.left, view.top))
+    figures = torch.tensor([subjects.index(s.subject) for s in scenarios])
+    return Cast(figures, torch.tensor(rows))
+
+
+def paths(cast: Cast, times: Tensor) -> Path2D:
+    """Where the figures of a cast are at `times` (b, T)."""
+    width, height, _, _ = cast.sides
+    d = [cast.dice(i) for i in range(16)]
     size0 = 0.58 + 0.17 * d[0]
-    half = max(aspect, 1.0) / 2  # half the width of the picture, in units
-    reach = max(half - size0 * 0.46, 0.04)
-    still = torch.zeros_like(times)
-    x, lift, size = still + (2 * d[1] - 1) * min(reach, 0.25), still.clone(), still + size0
-    mirrored = False  # all face left unless they go right: a small network draws both at once otherwise
-    if s.motion in ("left", "right"):
-        sign = 1.0 if s.motion == "right" else -1.0
-        length = min(2 * reach, 0.9)
-        gone = (torch.clamp(times + 0.6 * d[1] - 0.1, min=0) * (0.22 + 0.2 * d[3])).clamp(max=length)
-        x, mirrored = sign * (gone - length / 2), sign > 0
-        lift = 0.012 * torch.sin(gone * 40).abs()
-    elif s.motion == "jump":
-        lift = (0.16 + 0.1 * d[3]) * torch.sin(torch.pi * (times * (0.75 + 0.3 * d[4]) + d[5])).abs()
-    elif s.motion == "rise":
-        lift = (torch.clamp(times + d[3] * 0.5, min=0) * (0.12 + 0.1 * d[4])).clamp(max=0.30) - 0.06 * (
-            SUBJECTS[s.subject].stays == "air"
-        )
-    elif s.motion == "closer":
-        grow = (torch.clamp(times + d[3] * 0.4, min=0) * (0.22 + 0.1 * d[4])).clamp(max=0.62)
-        size = still + 0.40 * torch.exp(grow)
-        x = x * 0.5
-    return Path2D(x, lift, size, mirrored)
+    reach = ((width / height).clamp(min=1.0) / 2 - size0 * 0.46).clamp(min=0.04)  # so that all of it is seen
+    left, right, jump, rise, sink = (cast.has(motion) for motion in ("left", "right", "jump", "rise", "sink"))
+    closer, away = cast.has("closer"), cast.has("away")
+    walks, scales = left + right, closer + away
+
+    length = (2 * reach).clamp(max=0.9)
+    gone = ((times + 0.6 * d[1] - 0.1).clamp(min=0) * (0.22 + 0.2 * d[3])).minimum(length)
+    rests = (2 * d[1] - 1) * reach.clamp(max=0.25) * (1 - 0.5 * scales)
+    x = walks * (right - left) * (gone - length / 2) + (1 - walks) * rests
+
+    hops = (0.16 + 0.1 * d[3]) * torch.sin(torch.pi * (times * (0.75 + 0.3 * d[4]) + d[5])).abs()
+    height = ((times + d[3] * 0.5).clamp(min=0) * (0.12 + 0.1 * d[4])).clamp(max=0.30)
+    lift = walks * 0.012 * torch.sin(gone * 40).abs() + jump * hops + rise * height + sink * (0.30 - height)
+    lift = lift - (rise + sink) * 0.06 * (1 - cast.has("stands"))
+
+    grown = ((times + d[3] * 0.4).clamp(min=0) * (0.22 + 0.1 * d[4])).clamp(max=0.62)
+    size = (1 - scales) * size0 + closer * 0.40 * torch.exp(grown) + away * 0.40 * torch.exp(0.62 - grown)
+    return Path2D(x.expand_as(times), lift, size.expand_as(times), right)
 
 
-def _camera(s: Scenario, times: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the camera looks (x, in units) and how far it sees (1 = the whole picture), each (T,)."""
-    speed = 0.08 + 0.06 * s.dice[6]
-    shift, zoom = torch.zeros_like(times), torch.ones_like(times)
-    if s.camera in ("pan_left", "pan_right"):
-        sign = 1.0 if s.camera == "pan_right" else -1.0
-        shift = sign * (times.clamp(-1, 2.5) * speed - 0.08)
-    elif s.camera == "zoom_in":
-        zoom = torch.exp(-(times.clamp(-1, 3) * speed))
-    elif s.camera == "zoom_out":
-        zoom = torch.exp(times.clamp(-1, 3) * speed - 0.3)
-    return shift, zoom
+def _camera(cast: Cast, times: Tensor) -> tuple[Tensor, Tensor]:
+    """Where cameras look (x, in units) and how far they see (1 = the whole picture), (b, T) each."""
+    speed = 0.08 + 0.06 * cast.dice(6)
+    shift = (cast.has("pan_right") - cast.has("pan_left")) * (times.clamp(-1, 2.5) * speed - 0.08)
+    seen = times.clamp(-1, 3) * speed
+    zoom = torch.exp(cast.has("zoom_out") * (seen - 0.3) - cast.has("zoom_in") * seen)
+    return shift, zoom.expand_as(times)
 
 
-def _mix(a: Tensor, b: Tensor, amount: Tensor) -> Tensor:
-    return a + (b - a) * amount
-
-
-def _colour(r: float, g: float, b: float) -> Tensor:
-    return torch.tensor([r, g, b]).view(1, 3, 1, 1)
-
-
-def _ramp(low: float, high: float, value: Tensor) -> Tensor:
-    """0 below `low`, 1 above `high`, smooth between (Hermite)."""
-    t = ((value - low) / (high - low)).clamp(0, 1)
-    return t * t * (3 - 2 * t)
-
-
-def _edge(distance: Tensor, soft: float) -> Tensor:
-    """Coverage of a shape whose signed distance is positive inside; `soft` is one pixel in units."""
-    return (distance / soft + 0.5).clamp(0, 1)
-
-
-def _speckles(x: Tensor, y: Tensor, cells: float, radius: float, soft: float, salt: float) -> Tensor:
-    """Soft round dots, one in each cell of a jittered grid, anti-aliased; fixed in (x, y)."""
-    gx, gy = x * cells, y * cells
-    ix, iy = torch.floor(gx), torch.floor(gy)
-    h1 = torch.frac(torch.sin(ix * 127.1 + iy * 311.7 + salt * 74.7) * 43758.5453).abs()
-    h2 = torch.frac(torch.sin(ix * 269.5 + iy * 183.3 + salt * 246.1) * 43758.5453).abs()
-    dx = (gx - ix - 0.25 - 0.5 * h1) / cells
-    dy = (gy - iy - 0.25 - 0.5 * h2) / cells
-    wide = max(radius, 0.6 * soft)
-    return torch.exp(-(dx * dx + dy * dy) / (wide * wide)) * (radius / wide) ** 2 * (0.4 + 0.6 * h2)
-
-
-def _sunset(x: Tensor, y: Tensor, t: Tensor, d: tuple[float, ...], soft: float) -> Tensor:
-    sky = _mix(_colour(0.22, 0.16, 0.44), _colour(0.70, 0.30, 0.55), _ramp(-0.55, 0.12, y))
-    sky = _mix(sky, _colour(1.0, 0.62, 0.36), _ramp(0.03, 0.20, y))
-    sx, sy = (2 * d[8] - 1) * 0.45, 0.02 - 0.12 * d[9]
-    away = torch.sqrt((x - sx) ** 2 + (y - sy) ** 2)
-    sky = _mix(sky, _colour(1.0, 0.88, 0.55), 0.6 * torch.exp(-away * 5))
-    sky = _mix(sky, _colour(1.0, 0.95, 0.75), _edge(0.13 - away, soft))
-    hills = 0.15 + 0.035 * torch.sin(x * 3.1 + d[10] * 6.3) + 0.02 * torch.sin(x * 7.3 + d[11] * 6.3)
-    far = _mix(sky, _colour(0.55, 0.28, 0.42), _edge(y - hills, soft))
-    ground = _mix(_colour(0.50, 0.26, 0.30), _colour(0.26, 0.14, 0.24), _ramp(0.2, 0.6, y))
-    return _mix(far, ground, _edge(y - 0.215 - 0.008 * torch.sin(x * 5 + d[10] * 5), soft))
-
-
-def _night(x: Tensor, y: Tensor, t: Tensor, d: tuple[float, ...], soft: float) -> Tensor:
-    sky = _mix(_colour(0.03, 0.04, 0.14), _colour(0.14, 0.18, 0.40), _ramp(-0.6, 0.25, y))
-    sky = sky + _speckles(x, y, 6.0, 0.008, soft, d[8]) * _colour(0.9, 0.9, 0.8) * (1 - _ramp(-0.05, 0.15, y))
-    mx, my = (2 * d[9] - 1) * 0.5, -0.30 + 0.08 * d[10]
-    away = torch.sqrt((x - mx) ** 2 + (y - my) ** 2)
-    sky = _mix(sky, _colour(0.55, 0.60, 0.80), 0.5 * torch.exp(-away * 7))
-    sky = _mix(sky, _colour(0.97, 0.96, 0.86), _edge(0.085 - away, soft))
-    hills = 0.17 + 0.04 * torch.sin(x * 2.7 + d[11] * 6.3)
-    far = _mix(sky, _colour(0.07, 0.10, 0.20), _edge(y - hills, soft))
-    ground = _mix(_colour(0.10, 0.17, 0.22), _colour(0.04, 0.07, 0.12), _ramp(0.2, 0.6, y))
-    return _mix(far, ground, _edge(y - 0.22, soft))
-
-
-def _beach(x: Tensor, y: Tensor, t: Tensor, d: tuple[float, ...], soft: float) -> Tensor:
-    sky = _mix(_colour(0.36, 0.66, 0.95), _colour(0.80, 0.93, 1.0), _ramp(-0.5, 0.05, y))
-    away = torch.sqrt((x - (2 * d[8] - 1) * 0.5) ** 2 + (y + 0.34) ** 2)
-    sky = _mix(sky, _colour(1.0, 0.97, 0.72), _edge(0.075 - away, soft))
-    waves = 0.5 + 0.5 * torch.sin((y - 0.04) * 95 + torch.sin(x * 6 + t * 0.8 + d[9] * 6.3) * 1.5)
-    sea = _mix(_colour(0.10, 0.50, 0.72), _colour(0.20, 0.68, 0.80), waves * 0.6)
-    out = _mix(sky, sea, _edge(y - 0.04, soft))
-    shore = 0.19 + 0.012 * torch.sin(x * 4 + d[10] * 6.3) + 0.012 * torch.sin(t * 1.3 + d[11] * 6.3)
-    out = _mix(out, _colour(0.97, 0.99, 1.0), _edge(y - shore + 0.018, soft))
-    sand = _mix(_colour(0.95, 0.84, 0.60), _colour(0.86, 0.70, 0.44), _ramp(0.2, 0.6, y))
-    return _mix(out, sand, _edge(y - shore, soft))
-
-
-def _snow(x: Tensor, y: Tensor, t: Tensor, d: tuple[float, ...], soft: float) -> Tensor:
-    sky = _mix(_colour(0.60, 0.70, 0.82), _colour(0.84, 0.89, 0.95), _ramp(-0.5, 0.15, y))
-    hills = 0.10 + 0.06 * torch.sin(x * 2.3 + d[8] * 6.3) + 0.02 * torch.sin(x * 6.1 + d[9] * 6.3)
-    far = _mix(sky, _colour(0.78, 0.85, 0.94), _edge(y - hills, soft))
-    ground = _mix(_colour(0.97, 0.98, 1.0), _colour(0.84, 0.89, 0.97), _ramp(0.25, 0.6, y))
-    out = _mix(far, ground, _edge(y - 0.21 - 0.015 * torch.sin(x * 3.7 + d[10] * 6.3), soft))
-    flakes = _speckles(x + 0.03 * torch.sin(t + d[11] * 6), y - 0.13 * t, 4.5, 0.014, soft, d[11])
-    return _mix(out, _colour(1.0, 1.0, 1.0), flakes.clamp(max=1))
-
-
-def _forest(x: Tensor, y: Tensor, t: Tensor, d: tuple[float, ...], soft: float) -> Tensor:
-    out = _mix(_colour(0.62, 0.84, 0.86), _colour(0.86, 0.95, 0.78), _ramp(-0.5, 0.1, y))
-    layers = (
-        (3.1, d[8], -0.22, 0.30, _colour(0.48, 0.70, 0.52)),
-        (2.1, d[9], -0.34, 0.46, _colour(0.22, 0.50, 0.32)),
-    )
-    for rate, shift, top, drop, colour in layers:
-        cell = x * rate + shift * 7
-        along = (cell - torch.floor(cell) - 0.5).abs() * 2
-        height = torch.frac(torch.sin(torch.floor(cell) * 91.7 + shift * 40) * 437.5).abs() * 0.12
-        out = _mix(out, colour, _edge((y - (top + height + along * drop)) * 0.6, soft))
-    ground = _mix(_colour(0.46, 0.70, 0.28), _colour(0.26, 0.50, 0.18), _ramp(0.18, 0.6, y))
-    return _mix(out, ground, _edge(y - 0.17 - 0.012 * torch.sin(x * 4.7 + d[10] * 6.3), soft))
-
-
-def _underwater(x: Tensor, y: Tensor, t: Tensor, d: tuple[float, ...], soft: float) -> Tensor:
-    water = _mix(_colour(0.20, 0.68, 0.82), _colour(0.03, 0.26, 0.52), _ramp(-0.6, 0.4, y))
-    rays = torch.sin((x + y * 0.45) * 8 + d[8] * 6.3 + 0.4 * torch.sin(t * 0.7 + d[9] * 6.3))
-    water = water + _colour(0.16, 0.18, 0.14) * _ramp(0.2, 1.0, rays) * (1 - _ramp(-0.5, 0.25, y))
-    floor = 0.24 + 0.02 * torch.sin(x * 4.3 + d[10] * 6.3)
-    sand = _mix(_colour(0.50, 0.62, 0.52), _colour(0.30, 0.46, 0.50), _ramp(0.24, 0.6, y))
-    out = _mix(water, sand, _edge(y - floor, soft))
-    bubbles = _speckles(x + 0.02 * torch.sin(t * 1.5), y + 0.10 * t, 3.0, 0.016, soft, d[11])
-    return _mix(out, _colour(0.80, 0.95, 1.0), 0.7 * bubbles.clamp(max=1))
-
-
-Painter = Callable[[Tensor, Tensor, Tensor, tuple[float, ...], float], Tensor]
-PAINTERS: dict[str, Painter] = {
-    "sunset": _sunset,
-    "night": _night,
-    "beach": _beach,
-    "snow": _snow,
-    "forest": _forest,
-    "underwater": _underwater,
-}
-
-
-def _world_grid(view: View, shift: Tensor, zoom: Tensor) -> tuple[Tensor, Tensor, float]:
-    """World coordinates of the pixel centres, (T, 1, h, w) each, and the size of a pixel in units."""
-    unit = min(view.width, view.height)
-    rows, columns = view.size
-    px = (torch.arange(columns) + view.left + 0.5 - view.width / 2) / unit
-    py = (torch.arange(rows) + view.top + 0.5 - view.height / 2) / unit
-    x = px.view(1, 1, 1, -1) * zoom.view(-1, 1, 1, 1) + shift.view(-1, 1, 1, 1)
-    y = py.view(1, 1, -1, 1) * zoom.view(-1, 1, 1, 1)
-    return x.expand(-1, 1, rows, columns), y.expand(-1, 1, rows, columns), 1.0 / unit
-
-
-def _figure(
-    s: Scenario, sprites: Sprites, view: View, times: Tensor, x: Tensor, y: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The figure's premultiplied RGBA, (T, 4, h, w), its shadow on the ground, (T, 1, h, w), and which point of its
-    artwork each pixel shows, (T, 2, h, w): x and y from -1 to 1.
+@dataclass(frozen=True, slots=True, eq=False)
+class Shots:
+    """What is to be drawn: a cast in order of `scenes`, the pixels (h, w) of each view, times in seconds (b, T), and
+    the shorter side of the largest picture.
     """
-    path = _path(s, times, view.width / view.height)
-    size = path.size.view(-1, 1, 1, 1)
-    stands = SUBJECTS[s.subject].stays == "ground"
-    bottom = GROUND if stands else GROUND - 0.08 * s.dice[7]
-    centre_x = path.x.view(-1, 1, 1, 1)
-    centre_y = (bottom - path.lift).view(-1, 1, 1, 1) - (sprites.feet - 0.5) * size
-    u = (x - centre_x) / (size / 2)
-    v = (y - centre_y) / (size / 2)
-    atlas = sprites.level(float(path.size.max()) * min(view.width, view.height))
-    index = torch.floor((times + s.dice[12] * 3) * SPRITE_FPS + 0.5).long() % atlas.shape[0]
-    grid = torch.stack([(-u if path.mirrored else u).squeeze(1), v.squeeze(1)], -1)
-    rgba = F.grid_sample(atlas[index].float() / 255, grid, padding_mode="zeros", align_corners=False)
-    artwork = rearrange(grid, "T h w two -> T two h w")
-    if not stands:
-        return rgba, torch.zeros_like(x), artwork
-    flat = ((x - centre_x) / (0.40 * size)) ** 2 + ((y - GROUND + 0.012) / (0.055 * size)) ** 2
-    fade = (1 - path.lift * 2).clamp(0.2, 1).view(-1, 1, 1, 1)
-    return rgba, 0.38 * fade * torch.exp(-flat * 1.6), artwork
+
+    cast: Cast
+    scenes: tuple[str, ...]
+    size: tuple[int, int]
+    times: Tensor
+    shorter: int
 
 
-def render(s: Scenario, sprites: dict[str, Sprites], view: View, times: Tensor) -> Tensor:
+def in_order(scenarios: Sequence[Scenario]) -> list[int]:
+    """The numbers of scenarios in the order of their scenes, in which they are drawn."""
+    scenes = list(PAINTERS)
+    return sorted(range(len(scenarios)), key=lambda i: scenes.index(scenarios[i].scene))
+
+
+def shots_of(scenarios: Sequence[Scenario], views: Sequence[View], times: Tensor) -> Shots:
+    """Scenarios `in_order`, each in its view, all of one size, and at its own `times` (seconds, (b, T))."""
+    shorter = max(min(view.width, view.height) for view in views)
+    return Shots(cast_of(scenarios, views), tuple(s.scene for s in scenarios), views[0].size, times.float(), shorter)
+
+
+def render(s: Scenario, sprites: Sprites, view: View, times: Tensor) -> Tensor:
     """Draw a scenario at the given `times` (seconds, (T,)): RGB in [0, 1], (T, 3, h, w), h x w the view's crop."""
-    return render_figure(s, sprites, view, times)[0]
+    return draw(shots_of([s], [view], times[None]), sprites)[0][0]
 
 
-def render_figure(s: Scenario, sprites: dict[str, Sprites], view: View, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What `render` draws, how much of each pixel is the figure, (T, 1, h, w), and which point of the figure's artwork
-    a pixel shows, (T, 2, h, w): x and y from -1 to 1, beyond that outside it.
+def draw(shots: Shots, sprites: Sprites) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw shots where the sprites are. Returns RGB in [0, 1], (b, T, 3, h, w), how much of each pixel is the figure,
+    (b, T, 1, h, w), and which point of the figure, as it stands there, a pixel shows, (b, T, 2, h, w): x and y from -1
+    to 1, beyond that outside it.
     """
-    times = times.float()
-    shift, zoom = _camera(s, times)
-    x, y, soft = _world_grid(view, shift, zoom)
-    ground = PAINTERS[s.scene](x, y, times.view(-1, 1, 1, 1), s.dice, soft).expand(len(times), 3, *view.size)
-    rgba, shadow, artwork = _figure(s, sprites[s.subject], view, times, x, y)
-    tint = _colour(*TINTS.get(s.scene, (1.0, 1.0, 1.0)))
+    device, frames = sprites.feet.device, shots.times.shape[1]
+    cast, times = shots.cast.to(device), shots.times.to(device)
+    level, parts, start = sprites.level(LARGEST_FIGURE * shots.shorter), [], 0
+    at_once = max(1, AT_ONCE[device.type] // math.prod((frames, *shots.size)))
+    for scene, group in groupby(shots.scenes):
+        stop = start + len(list(group))
+        for some in range(start, stop, at_once):
+            part = slice(some, min(some + at_once, stop))
+            parts.append(_render_scene(scene, cast[part], sprites, level, shots.size, times[part]))
+        start = stop
+    picture, share, artwork = (
+        rearrange(torch.cat(part), "(b T) c h w -> b T c h w", T=frames) for part in zip(*parts, strict=True)
+    )
+    return picture, share, artwork
+
+
+def _render_scene(
+    scene: str, cast: Cast, sprites: Sprites, level: Tensor, size: tuple[int, int], times: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`draw` for one scene, with the artwork of one level; everything is (b·T, ...)."""
+    device, frames, (rows, columns) = times.device, times.shape[1], size
+    width, height, left, top = cast.sides
+    unit = torch.minimum(width, height)
+    path, (shift, zoom) = paths(cast, times), _camera(cast, times)
+    across = (torch.arange(columns, device=device) + 0.5 + left - width / 2) / unit  # (b, w)
+    down = (torch.arange(rows, device=device) + 0.5 + top - height / 2) / unit
+    x = rearrange(across[:, None] * zoom[..., None] + shift[..., None], "b T w -> (b T) 1 1 w")
+    y = rearrange(down[:, None] * zoom[..., None], "b T h -> (b T) 1 h 1")
+    x, y = x.expand(-1, 1, rows, -1), y.expand(-1, 1, -1, columns)
+    dice = [_each(cast.dice(i), frames) for i in range(16)]
+    ground = PAINTERS[scene](x, y, _each(times, frames), dice, _each(1 / unit, frames))
+    rgba, shadow, artwork = _figure(cast, path, sprites, level, times, x, y)
+    tint = colour(*TINTS.get(scene, (1.0, 1.0, 1.0)), x)
     picture = ground * (1 - shadow) * (1 - rgba[:, 3:]) + rgba[:, :3] * tint
     return picture.clamp(0, 1), rgba[:, 3:], artwork
 
 
-def figure_pixel(s: Scenario, view: View, time: float) -> tuple[float, float]:
-    """About where the middle of the figure is in the whole picture at a time, (x, y) in pixels."""
-    times = torch.tensor([time])
-    path, (shift, zoom) = _path(s, times, view.width / view.height), _camera(s, times)
-    unit = min(view.width, view.height)
-    x = (path.x - shift) / zoom
-    y = (GROUND - path.lift - path.size / 2) / zoom
-    return float(x * unit + view.width / 2), float(y * unit + view.height / 2)
+def _each(values: Tensor, frames: int) -> Tensor:
+    """Values (b, T) or (b, 1) for every frame of every clip: (b·T, 1, 1, 1)."""
+    return rearrange(values.expand(-1, frames), "b T -> (b T) 1 1 1")
+
+
+def _figure(
+    cast: Cast, path: Path2D, sprites: Sprites, level: Tensor, times: Tensor, x: Tensor, y: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The figures' premultiplied RGBA, (n, 4, h, w), their shadows on the ground, (n, 1, h, w), and which point of the
+    figure each pixel shows, (n, 2, h, w): x and y from -1 to 1.
+    """
+    frames = times.shape[1]
+    size, centre_x, stands = (_each(each, frames) for each in (path.size, path.x, cast.has("stands")))
+    bottom = GROUND - 0.08 * cast.dice(7) * (1 - cast.has("stands"))
+    lowest = sprites.feet[cast.figures][:, None] - 0.5
+    centre_y = _each(bottom - path.lift - lowest * path.size, frames)
+    u = (x - centre_x) / (size / 2)
+    v = (y - centre_y) / (size / 2)
+    pose = torch.floor((times + cast.dice(12) * 3) * SPRITE_FPS + 0.5).long()
+    index = sprites.first[cast.figures][:, None] + pose % sprites.count[cast.figures][:, None]
+    facing = _each(1 - 2 * path.mirrored, frames)
+    grid = torch.stack([(u * facing).squeeze(1), v.squeeze(1)], -1)
+    atlas = level[index.flatten()].float() / 255
+    rgba = F.grid_sample(atlas, grid, padding_mode="zeros", align_corners=False)
+    flat = ((x - centre_x) / (0.40 * size)) ** 2 + ((y - GROUND + 0.012) / (0.055 * size)) ** 2
+    fade = (1 - _each(path.lift, frames) * 2).clamp(0.2, 1)
+    return rgba, stands * 0.38 * fade * torch.exp(-flat * 1.6), torch.cat([u, v], 1)
+
+
+def figure_pixels(
+    scenarios: Sequence[Scenario], views: Sequence[View], times: Sequence[float]
+) -> list[tuple[float, float]]:
+    """About where the middle of each figure is in its whole picture at a time, (x, y) in pixels."""
+    cast, at = cast_of(scenarios, views), torch.tensor(times)[:, None]
+    path, (shift, zoom) = paths(cast, at), _camera(cast, at)
+    width, height, _, _ = cast.sides
+    unit = torch.minimum(width, height)
+    x = (path.x - shift) / zoom * unit + width / 2
+    y = (GROUND - path.lift - path.size / 2) / zoom * unit + height / 2
+    return [(across, down) for across, down in torch.cat([x, y], 1).tolist()]

@@ -40,19 +40,21 @@ class DiTSpec:
     """diorama's diffusion transformer (`sora_cli.model.dit`).
 
     Tokens are `patch` x `patch` latents of one latent frame; prompts are padded to `text_tokens`. Its memory holds
-    `figures`, each `sheet` x `sheet` latents.
+    `figures`, each in `views` of `sheet` x `sheet` latents, and as a picture of `picture` x `picture` pixels.
     """
 
     channels: int = 32
     patch: int = 2
-    width: int = 256
+    width: int = 384
     depth: int = 6
-    heads: int = 4
-    conv_width: int = 96
+    heads: int = 6
+    conv_width: int = 128
     text_width: int = 384
     text_tokens: int = 24
-    figures: int = 10
+    figures: int = 48
+    views: int = 2
     sheet: int = 8
+    picture: int = 128
 
 
 @dataclass(frozen=True, slots=True)

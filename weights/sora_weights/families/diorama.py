@@ -22,7 +22,9 @@ LARGEST = {
     "tail_width": 4096,
     "tail_depth": 64,
     "figures": 65536,
+    "views": 64,
     "sheet": 256,
+    "picture": 4096,
 }
 S = TypeVar("S", DiTSpec, PatchVAESpec, TextSpec)
 
