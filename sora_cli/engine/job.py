@@ -16,9 +16,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from sora_cli.errors import RESUME, SoraError, as_sora_error
+from sora_cli.locks import take
 from sora_cli.media.formats import plan_output
 from sora_cli.media.staging import digest_of
 from sora_cli.request import Request
@@ -184,7 +185,7 @@ class Job:
         Raises SoraError("bad_usage") where another process has it; the errors of stopped work say how to go on.
         """
         with open(self.folder / LOCK, "wb") as lock:
-            if not _take(lock):
+            if not take(lock):
                 raise SoraError("bad_usage", f"job {self.name}", "another process is at it")
             try:
                 yield
@@ -200,7 +201,7 @@ class Job:
         """Whether a process is at it now."""
         try:
             with open(self.folder / LOCK, "rb+") as lock:
-                return not _take(lock)
+                return not take(lock)
         except OSError:
             return False
 
@@ -243,22 +244,3 @@ def stopped_jobs() -> list[Job]:
         names = sorted(path for path in found.iterdir() if (path / ABOUT).is_file())
         return [job for path in names if not (job := Job(path)).is_running()]
     return []
-
-
-def _take(lock: BinaryIO) -> bool:
-    """Lock an open file for as long as it is open, or say that it is locked."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        try:
-            msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        except OSError:
-            return False
-        return True
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
