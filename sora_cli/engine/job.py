@@ -68,20 +68,25 @@ class LatentFile:
         """Latent frames start .. stop - 1, (1, c, t, h, w)."""
         import torch
 
+        channels, rows, columns = self.shape
+        latents = torch.empty(1, channels, stop - start, rows, columns)
+        frame = torch.empty(self.shape)
         with open(self.path, "rb") as file:
             file.seek(start * self._bytes)
-            data = bytearray(file.read((stop - start) * self._bytes))
-        frames = torch.frombuffer(data, dtype=torch.float32).view(stop - start, *self.shape)
-        return frames.movedim(0, 1)[None].contiguous()
+            for index in range(stop - start):
+                if file.readinto(frame.numpy().data.cast("B")) != self._bytes:
+                    raise OSError(errno.EIO, "it is shorter than it was", str(self.path))
+                latents[0, :, index] = frame
+        return latents
 
     def write(self, start: int, latents: "Tensor") -> None:
         """Put latents (1, c, t, h, w) at latent frame `start`."""
         import torch
 
-        data = latents[0].movedim(1, 0).to("cpu", torch.float32).contiguous()
         with open(self.path, "r+b") as file:
             file.seek(start * self._bytes)
-            file.write(data.numpy().tobytes())
+            for frame in latents[0].unbind(1):
+                file.write(frame.to("cpu", torch.float32).contiguous().numpy().data.cast("B"))
 
     def __iter__(self) -> Iterator["Tensor"]:
         """Each latent frame in turn, (1, c, h, w)."""
