@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count as numbers
 from pathlib import Path
@@ -15,12 +15,19 @@ MAX_STEM_BYTES = 120
 STILLS = {".png", ".jpg", ".jpeg"}
 
 
-def output_paths(output: str | None, prompt: str, count: int) -> tuple[Path, ...]:
-    """Where `count` results go: as asked, or under a fresh name here or in the folder `output/`."""
+def missing(paths: Sequence[Path]) -> bool:
+    """Whether nothing has any of these names."""
+    return not any(os.path.lexists(path) for path in paths)
+
+
+def output_paths(
+    output: str | None, prompt: str, count: int, free: Callable[[Sequence[Path]], bool] = missing
+) -> tuple[Path, ...]:
+    """Where `count` results go: as asked, or here or in the folder `output/` under the first names that are `free`."""
     if output is not None and not output.strip():
         raise SoraError("bad_usage", f"--output {output!r}", "it is empty; name a file such as cat.mp4")
     if output is None or is_folder_text(output):
-        return _fresh(Path(output or "."), slug(prompt), count)
+        return _fresh(Path(output or "."), slug(prompt), count, free)
     return numbered(Path(output), count)
 
 
@@ -36,12 +43,12 @@ def numbered(path: Path, count: int) -> tuple[Path, ...]:
     return tuple(path.with_name(f"{path.stem}-{k}{path.suffix}") for k in range(count))
 
 
-def _fresh(folder: Path, stem: str, count: int) -> tuple[Path, ...]:
-    """Names that nothing has yet: cat.mp4, then cat-2.mp4, cat-3.mp4 ..."""
+def _fresh(folder: Path, stem: str, count: int, free: Callable[[Sequence[Path]], bool]) -> tuple[Path, ...]:
+    """The first names that are free: cat.mp4, then cat-2.mp4, cat-3.mp4 ..."""
     for number in numbers(1):
         name = stem if number == 1 else f"{stem}-{number}"
         paths = numbered(folder / f"{name}.mp4", count)
-        if not any(os.path.lexists(path) for path in paths):
+        if free(paths):
             break
     return paths
 

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from sora_cli import naming
+from sora_cli.claims import Claims
 from sora_cli.console import Console
 from sora_cli.errors import SoraError
 from sora_cli.guard import before_dashes
@@ -35,17 +36,24 @@ def make(context: typer.Context, request: Request, notes: list[str], *, drawn: b
 
     `notes` are told first; `drawn` says that nobody named the seed.
     """
-    console, given = console_of(context), context.params
+    given = context.params
     count = given.get("count") or 1
     if request.seed + count - 1 > MAX_SEED:
         raise bad(f"--seed {request.seed} with --count {count}", f"the last seed is {MAX_SEED}; take a lower one")
-    paths = naming.output_paths(given["output"], _stem(request), count)
+    with Claims() as claims:
+        paths = naming.output_paths(given["output"], _stem(request), count, claims.take)
+        _make(context, request, notes, paths, drawn=drawn)
+
+
+def _make(context: typer.Context, request: Request, notes: list[str], paths: tuple[Path, ...], *, drawn: bool) -> None:
+    """`make`, with the names of the results found."""
+    console, given = console_of(context), context.params
     keep = not given["no_metadata"]
     delivery = Delivery(paths, given["output"], given["force"], keep, given["preview_file"])
     planned = _planned(request)
     _check(delivery, request, planned.get("frames", request.frames))
     _announce(console, request, notes, drawn=drawn)
-    asked = {**request.to_json(), "count": count, "force": given["force"], "metadata": keep}
+    asked = {**request.to_json(), "count": len(paths), "force": given["force"], "metadata": keep}
     if given["dry_run"]:
         console.plan(request.command, request.seed, asked, {**planned, "outputs": [str(path) for path in paths]})
     else:

@@ -17,6 +17,7 @@ from sora_cli.model.vae.cogvideox import CogVideoXVAE
 from sora_cli.model.vae.patch import SPACE, PatchVAE
 from sora_cli.model.vae.wan import WanVAE
 
+LEAST_OUTER = 24  # latents along a side: of fewer, PyTorch's float32 convolutions sum in another order
 SPREAD = (0.375, 0.125, -0.375, -0.125)  # of a jump: to the last frame before it and the one before, then behind it
 
 
@@ -37,24 +38,29 @@ class Tile:
 def tiles(rows: int, columns: int, side: int, halo: int) -> tuple[Tile, ...]:
     """Tiles of at most `side` x `side` latents that cover the grid once, each with its halo, cut at the borders.
 
+    A narrow tile at a border reaches further in, so that the same sums are made in it as in a larger one.
+
     Raises ValueError unless side is at least 1.
     """
     if side < 1:
         raise ValueError(f"tiles of {side} latents: at least 1")
     return tuple(
-        Tile(
-            top,
-            bottom := min(top + side, rows),
-            left,
-            right := min(left + side, columns),
-            max(top - halo, 0),
-            min(bottom + halo, rows),
-            max(left - halo, 0),
-            min(right + halo, columns),
-        )
-        for top in range(0, rows, side)
-        for left in range(0, columns, side)
+        Tile(top, bottom, left, right, outer_top, outer_bottom, outer_left, outer_right)
+        for top, bottom, outer_top, outer_bottom in _parts(rows, side, halo)
+        for left, right, outer_left, outer_right in _parts(columns, side, halo)
     )
+
+
+def _parts(length: int, side: int, halo: int) -> list[tuple[int, int, int, int]]:
+    """An axis in parts of at most `side`: where each starts and stops, and where what is around it does."""
+    least = min(LEAST_OUTER, side + 2 * halo)
+    parts = []
+    for start in range(0, length, side):
+        stop = min(start + side, length)
+        first, last = max(start - halo, 0), min(stop + halo, length)
+        first = max(min(first, last - least), 0)
+        parts.append((start, stop, first, min(max(last, first + least), length)))
+    return parts
 
 
 def decode_tile(vae: PatchVAE, latent: Tensor, before: Tensor, tile: Tile) -> Tensor:
@@ -93,21 +99,29 @@ def steadied(groups: Iterable[Tensor]) -> Iterator[Tensor]:
 
     What a step from group to group has beyond the steps on either side of it is no movement: the network draws grain
     anew for every latent frame. It is spread over the two frames on either side, so that they make a ramp. The groups
-    are changed in place.
+    are changed in place. Only the last two frames of a group wait for the next one.
     """
-    before: Tensor | None = None
+    waiting: Tensor | None = None
     for group in groups:
-        after = group
-        if before is not None:
-            steps = [part[1] - part[0] for part in (before[-2:], after[:2]) if len(part) == 2]
-            usual = sum(steps) / len(steps) if steps else torch.zeros_like(after[0])
-            jump = after[0] - before[-1] - usual
-            for frame, share in zip((before[-1:], before[-2:-1], after[:1], after[1:2]), SPREAD, strict=True):
-                frame += share * jump
-            yield before.clamp_(-1, 1)
-        before = after
-    if before is not None:
-        yield before.clamp_(-1, 1)
+        if waiting is not None:
+            for colour in range(group.shape[1]):  # one after the other, as whole pictures are large
+                _even_out(waiting[:, colour], group[:, colour])
+            yield waiting.clamp_(-1, 1)
+        waiting = group[-2:].clone()
+        if len(group) > 2:
+            yield group[:-2].clamp_(-1, 1)
+        del group  # before the next one is made
+    if waiting is not None:
+        yield waiting.clamp_(-1, 1)
+
+
+def _even_out(before: Tensor, after: Tensor) -> None:
+    """Make a ramp of the jump between two groups of one colour, (n, H, W)."""
+    steps = [part[1] - part[0] for part in (before[-2:], after[:2]) if len(part) == 2]
+    usual = sum(steps) / len(steps) if steps else torch.zeros_like(after[0])
+    jump = after[0] - before[-1] - usual
+    for frame, share in zip((before[-1:], before[-2:-1], after[:1], after[1:2]), SPREAD, strict=True):
+        frame += share * jump
 
 
 @torch.no_grad()
@@ -141,6 +155,7 @@ def in_smaller_tiles(
             for group in islice(decode(side), done, None):
                 done += 1
                 yield group
+                del group  # before the next one is made
             return
         except Exception as error:
             smaller = [less for less in SIDES if less < side]
@@ -157,9 +172,11 @@ def frames_of(groups: Iterable[Tensor], canvas: Canvas) -> Iterator[np.ndarray]:
     top, left = canvas.margins
     count = 0
     for group in groups:
-        picture = group[:, :, top : top + canvas.height, left : left + canvas.width]
-        for frame in picture:
+        for index in range(len(group)):
             if count == canvas.frames:
                 return
             count += 1
-            yield rearrange(((frame + 1) * 127.5).round().byte(), "c h w -> h w c").contiguous().numpy()
+            frame = group[index, :, top : top + canvas.height, left : left + canvas.width]
+            yield rearrange((frame + 1).mul_(127.5).round_().byte(), "c h w -> h w c").contiguous().numpy()
+            del frame
+        del group  # before the next one is made

@@ -35,6 +35,7 @@ from sora_cli.engine.pipeline import (
 )
 from sora_cli.engine.sample import Step
 from sora_cli.engine.work import Work
+from sora_cli.machine import give_back_memory
 from sora_cli.media.picture import read_mask, read_picture
 from sora_cli.model.vae.patch import PatchVAE
 from sora_cli.settings import folders
@@ -85,6 +86,8 @@ def draw(studio: Studio) -> list[LatentFile]:
         sampler = _sampler(studio)
         for board in range(mark.board, len(boards)):
             _draw_board(studio, sampler, board)
+        del sampler
+        give_back_memory()
         studio.checkpoint.save(Mark(len(boards), 0), {})
     return [_room(studio, board, len(_stages(studio, board)) - 1) for board in boards]
 
@@ -116,6 +119,7 @@ def _draw_level(studio: Studio, sampler: Sampler, board: int, index: int, stage:
     canvas, known = work.canvases[board], work.known(board)
     start, latents = _begin(studio, sampler, board, index, stage) if point is None else _again(studio, board, index)
     kept = _kept(studio, canvas, stage.level, board)
+    give_back_memory()
     name = "draft" if index == 0 else f"refine {stage.level.width}x{stage.level.height}"
     if stage.rows:
         with studio.clock.stage(name, len(stage.rows) * work.windows(board, index)):
@@ -222,6 +226,7 @@ def _sampler(studio: Studio) -> Sampler:
         encode = partial(encode_words, work.model, cache=folders()["cache"], device=device, precision=precision)
         words = encode(request.prompt, request.negative)
         towards = None if request.prompt_b is None else encode(request.prompt_b, request.negative)
+    give_back_memory()
     generator = torch.Generator().manual_seed(request.seed)
     condition = _condition(studio, generator)
     with studio.clock.stage("load"):

@@ -16,9 +16,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from sora_cli.errors import RESUME, SoraError, as_sora_error
+from sora_cli.locks import take
 from sora_cli.media.formats import plan_output
 from sora_cli.media.staging import digest_of
 from sora_cli.request import Request
@@ -67,20 +68,25 @@ class LatentFile:
         """Latent frames start .. stop - 1, (1, c, t, h, w)."""
         import torch
 
+        channels, rows, columns = self.shape
+        latents = torch.empty(1, channels, stop - start, rows, columns)
+        frame = torch.empty(self.shape)
         with open(self.path, "rb") as file:
             file.seek(start * self._bytes)
-            data = bytearray(file.read((stop - start) * self._bytes))
-        frames = torch.frombuffer(data, dtype=torch.float32).view(stop - start, *self.shape)
-        return frames.movedim(0, 1)[None].contiguous()
+            for index in range(stop - start):
+                if file.readinto(frame.numpy().data.cast("B")) != self._bytes:
+                    raise OSError(errno.EIO, "it is shorter than it was", str(self.path))
+                latents[0, :, index] = frame
+        return latents
 
     def write(self, start: int, latents: "Tensor") -> None:
         """Put latents (1, c, t, h, w) at latent frame `start`."""
         import torch
 
-        data = latents[0].movedim(1, 0).to("cpu", torch.float32).contiguous()
         with open(self.path, "r+b") as file:
             file.seek(start * self._bytes)
-            file.write(data.numpy().tobytes())
+            for frame in latents[0].unbind(1):
+                file.write(frame.to("cpu", torch.float32).contiguous().numpy().data.cast("B"))
 
     def __iter__(self) -> Iterator["Tensor"]:
         """Each latent frame in turn, (1, c, h, w)."""
@@ -184,7 +190,7 @@ class Job:
         Raises SoraError("bad_usage") where another process has it; the errors of stopped work say how to go on.
         """
         with open(self.folder / LOCK, "wb") as lock:
-            if not _take(lock):
+            if not take(lock):
                 raise SoraError("bad_usage", f"job {self.name}", "another process is at it")
             try:
                 yield
@@ -200,7 +206,7 @@ class Job:
         """Whether a process is at it now."""
         try:
             with open(self.folder / LOCK, "rb+") as lock:
-                return not _take(lock)
+                return not take(lock)
         except OSError:
             return False
 
@@ -243,22 +249,3 @@ def stopped_jobs() -> list[Job]:
         names = sorted(path for path in found.iterdir() if (path / ABOUT).is_file())
         return [job for path in names if not (job := Job(path)).is_running()]
     return []
-
-
-def _take(lock: BinaryIO) -> bool:
-    """Lock an open file for as long as it is open, or say that it is locked."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        try:
-            msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        except OSError:
-            return False
-        return True
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -16,7 +16,7 @@ from sora_cli.model.clip import clip_vision, encode_picture
 from sora_cli.model.cogvideox import CogVideoXTransformer
 from sora_cli.model.dit import DiT
 from sora_cli.model.t5 import encode_t5, t5
-from sora_cli.model.text import bert, dequantised, encode
+from sora_cli.model.text import Bert, dequantised, encode
 from sora_cli.model.vae.cogvideox import CogVideoXVAE
 from sora_cli.model.vae.patch import PatchVAE
 from sora_cli.model.vae.wan import WanVAE
@@ -92,11 +92,13 @@ def load_text_encoder(model: Model, device: str, precision: Precision) -> TextEn
 
 def load_bert(weights: Path, tokenizer: Path, spec: TextSpec, device: str = "cpu") -> TextEncoder:
     """Diorama's text encoder in float32; the tool runs it on the CPU. Raises WeightsError("bad_weights")."""
-    network, files = bert(spec), open_weights(weights)
+    files = open_weights(weights)
+    with torch.device("meta"):
+        network = Bert(spec).eval()
     with files.reading() as read:
         tensors = {name: read(name) for name in files.entries}
     try:
-        network.load_state_dict(_full(tensors))
+        network.load_state_dict(_full(tensors), assign=True)
     except (RuntimeError, KeyError) as error:
         raise WeightsError("bad_weights", f"{weights}: {str(error).splitlines()[-1].strip()}", NOT_WHOLE) from error
     reader = read_tokenizer(tokenizer)

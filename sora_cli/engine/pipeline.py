@@ -262,12 +262,13 @@ def _denoise_span(
     solver = SOLVERS[stage.solver]
     denoiser = _denoiser(sampler, stage, known, span, begun=start is not None, anchor=anchor)
     draws = _draws(sampler, torch.zeros((), device=device).expand(shape))
-    go = partial(sample, denoiser, rows_for(solver, steps), solver=solver, draw=draws, on_step=on_step)
-    if point is None or "x" not in point.tensors:
-        return go(begin())[:, :, int(anchor) :]
+    rows = rows_for(solver, steps)
+    if point is None or "x" not in point.tensors:  # called by its own name: a `partial` would keep what it begins with
+        return sample(denoiser, rows, begin(), solver, draws, on_step)[:, :, int(anchor) :]
     there = {name: tensor.to(device) for name, tensor in point.tensors.items() if name not in ("level", "generator")}
     sampler.generator.set_state(point.tensors["generator"])
-    return go(there.pop("x"), state=state_from_tensors(there), start=point.mark.done)[:, :, int(anchor) :]
+    x, state = there.pop("x"), state_from_tensors(there)
+    return sample(denoiser, rows, x, solver, draws, on_step, state, point.mark.done)[:, :, int(anchor) :]
 
 
 def _read(latents: LatentFile, span: Span, *, anchor: bool) -> Tensor:
@@ -297,7 +298,8 @@ def _noise(sampler: Sampler, span: Span, shape: tuple[int, int, int], common: Te
     if common is None:
         return _draws(sampler, torch.empty(1, channels, anchor + span.stop - span.start, rows, columns))()
     fresh = mixed_noise((1, channels, span.new, rows, columns), sampler.flow.shared_noise, sampler.generator, common)
-    return F.pad(fresh, (0, 0, 0, 0, anchor + span.first - span.start, span.stop - span.last))
+    before, behind = anchor + span.first - span.start, span.stop - span.last
+    return F.pad(fresh, (0, 0, 0, 0, before, behind)) if before or behind else fresh
 
 
 def _draws(sampler: Sampler, like: Tensor) -> Callable[[], Tensor]:
@@ -318,7 +320,7 @@ def _known(sampler: Sampler, latents: LatentFile, span: Span, kept: Kept | None,
     if kept is not None:
         there[:, :, made] = kept.latents.read(span.first, span.last).to(device)
         mask[:, :, made] = 1 - kept.inside.to(device)
-    return Known(there * mask, mask, sampler.known_mode)
+    return Known(there.mul_(mask), mask, sampler.known_mode)
 
 
 def _denoiser(

@@ -58,7 +58,7 @@ def mixed_noise(shape: Sequence[int], share: float, generator: torch.Generator, 
         return torch.randn(*shape, generator=generator)
     if common is None:
         common = common_noise(shape, generator)
-    return share**0.5 * common + (1 - share) ** 0.5 * torch.randn(*shape, generator=generator)
+    return torch.randn(*shape, generator=generator).mul_((1 - share) ** 0.5).add_(share**0.5 * common)
 
 
 def common_noise(shape: Sequence[int], generator: torch.Generator) -> Tensor:

@@ -104,7 +104,7 @@ def truncate(rows: Rows, strength: float) -> Rows:
 
 def noised(x0: Tensor, noise: Tensor, row: Row) -> Tensor:
     """x_t = alpha * x0 + sigma * noise at the row's level; all (b, c, t, h, w)."""
-    return row.alpha * x0 + row.sigma * noise
+    return (row.alpha * x0).add_(row.sigma * noise)
 
 
 def doubled(rows: Rows) -> Rows:

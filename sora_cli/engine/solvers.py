@@ -42,7 +42,7 @@ def transfer(row: Row, x: Tensor, x0: Tensor) -> Tensor:
     first-order step of DPM-Solver++ and UniPC; their higher orders differ only in the x0 that they pass.
     """
     keep = row.next_sigma / row.sigma
-    return keep * x + (row.next_alpha - row.alpha * keep) * x0
+    return (keep * x).add_((row.next_alpha - row.alpha * keep) * x0)
 
 
 def ddim(state: State, row: Row, x: Tensor, x0: Tensor, draw: Draw) -> tuple[State, Tensor]:
@@ -145,7 +145,7 @@ def _extrapolated(state: State, row: Row, x0: Tensor) -> Tensor:
         return x0
     last = state.past[0]
     half_ratio = row.log_snr_gain / (2 * (row.log_snr - last.row.log_snr))
-    return x0 + half_ratio * (x0 - last.x0)
+    return (x0 - last.x0).mul_(half_ratio).add_(x0)
 
 
 def _corrected(state: State, x0: Tensor) -> Tensor:

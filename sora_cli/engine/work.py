@@ -89,7 +89,8 @@ def prepare(request: Request) -> Work:
         for board in film.boards
     )
     footprint = footprint_of(model)
-    plans = [plan_memory(canvas, flow, footprint, request.memory) for canvas in canvases]
+    reads = bool(request.sources)
+    plans = [plan_memory(canvas, flow, footprint, request.memory, reads=reads) for canvas in canvases]
     return Work(asked, request, model, film, canvases, max(plans, key=lambda plan: plan.peak))
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from sora_cli.model.layers import FrameConv, FrameResidual, Projector, RMSNorm, masked, sinusoid
+from sora_cli.model.layers import FrameConv, FrameResidual, Projector, RMSNorm, learned, masked, sinusoid
 from sora_cli.model.placing import Placing
 from sora_cli.model.recall import Memory, Pointer, Recall, Sheet
 from sora_kernels import gated_residual, layer_norm_modulate, qk_norm_rope_attention, rope_table
@@ -183,7 +183,7 @@ class DiT(nn.Module):
         self.shape = Projector(4, width)
         self.time_block = nn.Linear(width, 6 * width)
         self.text_in = Projector(spec.text_width, width)
-        self.text_pad = nn.Parameter(torch.randn(spec.text_tokens, width) * 0.02)
+        self.text_pad = learned(spec.text_tokens, width)
         self.pooled = nn.Linear(width, width)
         self.memory = Memory(spec)
         self.blocks = nn.ModuleList(Block(spec, recalls=index % 2 == 1) for index in range(spec.depth))

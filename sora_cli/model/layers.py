@@ -43,6 +43,15 @@ class Projector(nn.Module):
         return self.outward(self.activation(self.inward(x)))
 
 
+def learned(*shape: int) -> nn.Parameter:
+    """A table to be learned, of small normal values.
+
+    On the meta device it has none: to draw them there PyTorch would load its compiler and sympy, 150 MB that stay.
+    """
+    table = torch.empty(*shape)
+    return nn.Parameter(table if table.is_meta else table.normal_() * 0.02)
+
+
 def sinusoid(values: Tensor, width: int, longest: float = 10_000.0) -> Tensor:  # (...) -> (..., width)
     """Cosines and sines of `values` at geometric frequencies (Vaswani et al. 2017, section 3.5); float32."""
     rates = torch.exp(-math.log(longest) * torch.arange(width // 2, device=values.device) / (width // 2))

@@ -87,26 +87,28 @@ def drawn(pictures: Tensor, column: Tensor, row: Tensor, half: Tensor, facing: T
     return einsum(down, wide, "b n h y, b n c y w -> b n c h w")
 
 
+def entries(side: int, device: torch.device) -> Tensor:
+    """Which points of the artwork the entries of both sheets show, (2 * side * side, 2): x and y from -1 to 1."""
+    centres = (torch.arange(side, device=device) + 0.5) * 2 / side - 1
+    x, y = repeat(centres, "x -> (y x)", y=side), repeat(centres, "y -> (y x)", x=side)
+    return torch.stack([torch.cat([x, -x]), torch.cat([y, y])], -1)  # in the mirror x runs backwards
+
+
 class Placing(nn.Module):
     """What composing the artwork with a picture adds to its latents."""
 
     pictures: Tensor
-    points: Tensor
     basis: Tensor
     scale: Tensor
     mean: Tensor
 
     def __init__(self, spec: DiTSpec) -> None:
         super().__init__()
-        values, side = 3 * TIME * SPACE * SPACE, spec.sheet
+        values, self.side = 3 * TIME * SPACE * SPACE, spec.sheet
         self.register_buffer("pictures", torch.zeros(spec.figures, 4, spec.picture, spec.picture))
         self.register_buffer("basis", torch.zeros(spec.channels, values))  # of the autoencoder's linear part
         self.register_buffer("scale", torch.ones(spec.channels))
         self.register_buffer("mean", torch.zeros(values))
-        centres = (torch.arange(side) + 0.5) * 2 / side - 1
-        left = torch.stack([repeat(centres, "x -> y x", y=side), repeat(centres, "y -> y x", x=side)], -1)
-        both = torch.stack([left, left * torch.tensor([-1.0, 1.0])])  # in the mirror x runs backwards
-        self.register_buffer("points", rearrange(both, "views y x two -> (views y x) two"), persistent=False)
         self.cover = nn.Linear(spec.width, spec.patch**2)
         self.nudge = nn.Linear(spec.width, 4)  # of column, row and size, and whether to compose
         self.tint = nn.Linear(spec.width, 3)
@@ -136,7 +138,9 @@ class Placing(nn.Module):
         grid = {"t": t, "h": h // patch, "p": patch, "q": patch}
         tokens, words = tokens.to(self.cover.weight.dtype), words.to(self.cover.weight.dtype)
         logits = rearrange(self.cover(tokens).float(), "b (t h w) (p q) -> b t (h p) (w q)", **grid)
-        points = rearrange(looked.float() @ self.points, "b (p q) (t h w) two -> two b t (h p) (w q)", **grid)
+        points = rearrange(
+            looked.float() @ entries(self.side, looked.device), "b (p q) (t h w) two -> two b t (h p) (w q)", **grid
+        )
         cover = logits.sigmoid() if mask is None else logits.sigmoid() * mask
         place = fit_placement(points, cover)
         heavy = reduce(cover, "b t (h p) (w q) -> b t (h w)", "mean", p=patch, q=patch)
@@ -157,9 +161,9 @@ class Placing(nn.Module):
         column, row = place.column + nudge[..., 0] * half, place.row + nudge[..., 1] * half
         frames = (torch.arange(TIME, device=seconds.device) - (TIME - 1) / 2) / TIME / rate[:, None, None]
         later = frames * (seconds > 0)[..., None]  # the first latent frame of a clip holds one frame
-        at = [_moving(SPACE * each, seconds, later) for each in (column, row, half)]
+        across, down, reach = (_moving(SPACE * each, seconds, later) for each in (column, row, half))
         facing = repeat(place.facing, "b t -> b (t T)", T=TIME)
-        picture = drawn(self.pictures[figure].float(), *at, facing, size)
+        picture = drawn(self.pictures[figure].float(), across, down, reach, facing, size)
         return rearrange(picture, "b (t T) c h w -> b t T c h w", T=TIME)
 
     def _composed(self, figure: Tensor, tint: Tensor, clean: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from sora_cli.model.layers import RMSNorm
+from sora_cli.model.layers import RMSNorm, learned
 from sora_kernels import attention
 from sora_weights.spec import DiTSpec
 
@@ -34,7 +34,7 @@ class Memory(nn.Module):
         self.register_buffer("names", torch.zeros(spec.figures, spec.text_width))  # unit vectors
         self.register_buffer("sheets", torch.zeros(spec.figures, spec.views, spec.channels + 1, side, side))
         self.embed = nn.Conv2d(spec.channels + 1, spec.width, 3, padding=1)
-        self.place = nn.Parameter(torch.randn(spec.views * side * side, spec.width) * 0.02)
+        self.place = learned(spec.views * side * side, spec.width)
 
     def find(self, text: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """The figure (b,) that a word of text (b, m, e), real where `seen` (b, m), comes nearest to, and whether it

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from sora_cli.engine.canvas import Grid, lay_out
 from sora_cli.engine.decode import decode_groups, frames_of, in_smaller_tiles, steadied, tiles
+from sora_cli.engine.devices import choose_precision
+from sora_cli.engine.networks import load_vae
 from sora_cli.model.vae.patch import PatchVAE
+from sora_weights.registry import find_model
 from sora_weights.spec import PatchVAESpec
 
 GRID = Grid(space=8, patch=16, time=4)
@@ -35,6 +38,16 @@ def test_tiled_decode_equals_whole_decode(vae, rows: int, columns: int, frames: 
     tiled = torch.cat(list(decode_groups(vae, latents.unbind(2), side))).transpose(0, 1)
     assert whole.shape == tiled.shape == (3, 4 * frames - 3, rows * 8, columns * 8)
     assert (whole - tiled).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_dioramas_tiles_change_no_bit(dtype: str):
+    model = find_model("diorama")
+    network = load_vae(model, "cpu", choose_precision(dtype, "cpu", model))
+    assert isinstance(network, PatchVAE)
+    latent = torch.randn(1, 32, 34, 52, generator=torch.Generator().manual_seed(0))  # leaves narrow tiles over
+    whole, *tiled = (next(iter(decode_groups(network, [latent], side))) for side in (96, 32, 16))
+    assert all(torch.equal(whole, each) for each in tiled)
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 300))

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 
-from sora_cli.model.placing import Placing, _moving, drawn, fit_placement
+from sora_cli.model.placing import Placing, _moving, drawn, entries, fit_placement
 from sora_cli.model.recall import Sheet
 from sora_cli.model.vae.patch import PatchVAE
 from sora_weights.spec import DiTSpec, PatchVAESpec
@@ -114,7 +114,7 @@ def test_where_to_look_learns_from_what_is_drawn():
     """Gradients reach the attention through the fitted placement."""
     placing, _ = awake()
     points = shown(4, 4, 2.5, 1, (8, 8))
-    near = -((points.permute(1, 2, 3, 4, 0)[..., None, :] - placing.points[:16]) ** 2).sum(-1) * 40
+    near = -((points.permute(1, 2, 3, 4, 0)[..., None, :] - entries(4, points.device)[:16]) ** 2).sum(-1) * 40
     scores = F.pad(near, (0, 16), value=-50.0).requires_grad_()
     looked = rearrange(scores.softmax(-1), "b t (h p) (w q) m -> b (p q) (t h w) m", p=2, q=2)
     sheet = Sheet(torch.tensor([0]), torch.zeros(1, 32, 16), torch.zeros(1, 32, 9), torch.ones(1, 1, 1))

@@ -72,9 +72,16 @@ class PatchVAE(nn.Module):
 
     def encode_group(self, frames: Tensor) -> Tensor:  # (b, 3, 4, H, W) -> (b, c, 1, h, w)
         """Encode four frames (a clip's first frame, repeated four times, is its first latent frame)."""
-        patches = rearrange(frames, "b c T (h p) (w q) -> b h w (c T p q)", p=SPACE, q=SPACE)
-        values = (patches - self.mean) @ (self.basis / self.scale[:, None]).T
+        values = self._centred(frames) @ (self.basis / self.scale[:, None]).T
         return rearrange(values, "b h w c -> b c 1 h w")
+
+    def _centred(self, frames: Tensor) -> Tensor:  # (b, 3, 4, H, W) -> (b, h, w, values)
+        """The patches less their mean, made row by row, as whole pictures are large."""
+        rows, columns = frames.shape[3] // SPACE, frames.shape[4] // SPACE
+        centred = self.mean.new_empty(len(frames), rows, columns, len(self.mean))
+        for row, strip in enumerate(torch.split(frames, SPACE, 3)):
+            centred[:, row] = rearrange(strip, "b c T p (w q) -> b w (c T p q)", q=SPACE) - self.mean
+        return centred
 
     def encode(self, video: Tensor) -> Tensor:  # (b, 3, 4t - 3, H, W) -> (b, c, t, h, w)
         """Encode a whole clip; its sides must be multiples of 8 and its frames one more than a multiple of 4."""
