@@ -139,9 +139,9 @@ def _triton(*arguments: Any) -> Tensor:
 
 
 def _int8(*arguments: Any) -> Tensor:
-    from sora_kernels._triton import attention as kernel
+    from sora_kernels._triton import attention_int8 as kernel
 
-    return kernel.run_int8(*arguments)
+    return kernel.run(*arguments)
 
 
 def _refuses(

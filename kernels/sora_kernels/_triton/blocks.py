@@ -1,0 +1,74 @@
+"""How much the attention kernels take at a time: chosen by a table, so that nothing is tuned while a video waits."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import triton
+from torch import Tensor
+
+from sora_kernels.refusals import interpreted
+
+ANY, HOPPER = "8.0 or newer", "9.0"
+"""Kinds of GPU: every one from compute capability 8.0 on has 99 KiB of shared memory for a program, 9.0 and 10 have 227."""
+
+
+class Blocks(NamedTuple):
+    """Queries and keys of a tile, warps of a program and stages of its pipeline."""
+
+    queries: int
+    keys: int
+    warps: int
+    stages: int
+
+
+INTERPRETED = Blocks(32, 64, 4, 1)
+
+EXACT = {
+    (HOPPER, 2, 64): Blocks(128, 128, 8, 3),
+    (HOPPER, 2, 128): Blocks(128, 128, 8, 2),
+    (HOPPER, 2, 256): Blocks(128, 64, 8, 2),
+    (ANY, 2, 64): Blocks(128, 64, 4, 3),
+    (ANY, 2, 128): Blocks(128, 32, 4, 3),
+    (ANY, 2, 256): Blocks(64, 32, 4, 2),
+    (ANY, 4, 64): Blocks(64, 32, 4, 2),
+    (ANY, 4, 128): Blocks(32, 32, 4, 2),
+    (ANY, 4, 256): Blocks(32, 16, 4, 2),
+}
+"""By kind of GPU, bytes of a value and the widest head: queries, keys, warps, stages."""
+
+
+INT8 = {
+    (HOPPER, 64): Blocks(128, 128, 8, 3),
+    (HOPPER, 128): Blocks(128, 128, 8, 3),
+    (HOPPER, 256): Blocks(128, 64, 8, 2),
+    (ANY, 64): Blocks(128, 64, 4, 3),
+    (ANY, 128): Blocks(128, 64, 8, 2),
+    (ANY, 256): Blocks(64, 32, 4, 2),
+}
+"""By kind of GPU and the widest head. Keys of a block share a scale."""
+
+
+def exact_blocks(q: Tensor) -> Blocks:
+    """The blocks for `attention` and `window_attention` of q (b, heads, n, dim), on the current device."""
+    if interpreted():
+        return INTERPRETED
+    size, wide = q.element_size(), max(64, triton.next_power_of_2(q.shape[-1]))
+    return EXACT[HOPPER if size == 2 and _roomy() else ANY, size, wide]
+
+
+def int8_blocks(q: Tensor) -> Blocks:
+    """The blocks for `attention` in 8 bits of q (b, heads, n, dim), on the current device."""
+    if interpreted():
+        return INTERPRETED
+    return INT8[HOPPER if _roomy() else ANY, max(64, triton.next_power_of_2(q.shape[-1]))]
+
+
+def has_fp8() -> bool:
+    """Whether the current device multiplies fp8; the interpreter does."""
+    return interpreted() or triton.runtime.driver.active.get_current_target().arch >= 89
+
+
+def _roomy() -> bool:
+    """Whether a program may take 227 KiB of shared memory."""
+    return triton.runtime.driver.active.get_current_target().arch in (90, 100, 103)
