@@ -70,7 +70,7 @@ def _over_keys(
     return acc, part, fade, total, peak, v_scale
 
 
-@triton.jit(do_not_specialize=["tokens", "keys", "groups"])
+@triton.jit(do_not_specialize=["tokens", "keys", "q_strides", "out_strides", "mask_stride"])
 def _attention_int8(
     q_ptr, k_ptr, v_ptr, k_scale_ptr, v_scale_ptr, mask_ptr, out_ptr, tokens, keys, groups, unit,
     q_strides, out_strides, mask_stride,

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import triton
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from sora_kernels.refusals import interpreted
 
@@ -62,6 +63,23 @@ def int8_blocks(q: Tensor) -> Blocks:
     if interpreted():
         return INTERPRETED
     return INT8[HOPPER if _roomy() else ANY, max(64, triton.next_power_of_2(q.shape[-1]))]
+
+
+def copied_in_blocks(*tensors: Tensor) -> bool:
+    """Whether the current device's copy engine can read tiles of these tensors (b, heads, n, dim).
+
+    Compute capability 9.0 and newer have one; it wants addresses and strides in steps of 16 bytes, and no float32 here:
+    those tiles go through registers.
+    """
+    return (interpreted() or triton.runtime.driver.active.get_current_target().arch >= 90) and all(
+        x.numel() and x.element_size() == 2 and x.data_ptr() % 16 == 0 and all(2 * s % 16 == 0 for s in x.stride()[:3])
+        for x in tensors
+    )
+
+
+def block_of(x: Tensor, rows: int, wide: int) -> TensorDescriptor:
+    """A descriptor of tiles (1, 1, rows, wide) of x (b, heads, n, dim); beyond its ends they are zero."""
+    return TensorDescriptor(x, list(x.shape), list(x.stride()), [1, 1, rows, wide])
 
 
 def has_fp8() -> bool:

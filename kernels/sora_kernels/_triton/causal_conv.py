@@ -27,7 +27,7 @@ def _blocks(frame: Tensor, out_channels: int) -> Blocks:
     if interpreted():
         return Blocks(32, 16, 16, 4)
     if frame.element_size() > 2:
-        return Blocks(64, 32, 16, 4)
+        return Blocks(32, 32, 16, 4)
     return Blocks(128, 128, 64, 8) if out_channels > 64 else Blocks(128, 64, 64, 4)
 
 

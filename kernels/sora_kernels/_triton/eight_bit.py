@@ -69,7 +69,7 @@ def _both(
     return x
 
 
-@triton.jit(do_not_specialize=["tokens", "extras"])
+@triton.jit(do_not_specialize=["tokens", "extras", "k_strides", "v_strides", "extra_k_strides", "extra_v_strides"])
 def _quantise(
     k_ptr, v_ptr, extra_k_ptr, extra_v_ptr, mean_ptr, mask_ptr, k_out_ptr, v_out_ptr, k_scale_ptr, v_scale_ptr,
     tokens, extras, dim, k_strides, v_strides, extra_k_strides, extra_v_strides, mask_stride,
