@@ -1,7 +1,7 @@
 """attention in 8 bits on Triton: scores from int8, weights and values in fp8 where the GPU has it, else in 16 bits.
 
-Queries are rounded here, a scale for each; keys and values come as `eight_bit.quantised` leaves them, text behind video
-in one sequence. Source: Zhang et al., SageAttention2 (arXiv:2411.10958), without its 4-bit scores.
+What is multiplied comes as `eight_bit.quantised` leaves it: text behind video in one sequence, all in matrices of
+contiguous rows. Source: Zhang et al., SageAttention2 (arXiv:2411.10958), without its 4-bit scores.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import triton.language as tl
 from torch import Tensor
 
 from sora_kernels._triton.attention import unit_of
-from sora_kernels._triton.blocks import has_fp8, int8_blocks
-from sora_kernels._triton.eight_bit import quantised, scale_of, to_int8
+from sora_kernels._triton.blocks import copied_in_blocks, has_fp8, int8_blocks, matrix_of
+from sora_kernels._triton.eight_bit import quantised
 from sora_kernels._triton.products import product, to_fp8
-from sora_kernels._triton.tiles import contiguous_rows, on_device_of
+from sora_kernels._triton.tiles import on_device_of
 from sora_kernels._triton.turn import heads_side_by_side, step_of, strides_of
 
 HEADROOM = tl.constexpr(8.0)
@@ -29,10 +29,21 @@ def _in_fours(x):
 
 
 @triton.jit
+def _tile(x, first, left, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DESCRIBED: tl.constexpr):
+    """[ROWS, COLUMNS] of a matrix `width` wide, from row `first` and column `left` on."""
+    if DESCRIBED:
+        tile = x.load([first, left])
+    else:
+        row = tl.cast(first, tl.int64) + tl.arange(0, ROWS)
+        tile = tl.load(x + row[:, None] * width + (left + tl.arange(0, COLUMNS))[None, :])
+    return tile
+
+
+@triton.jit
 def _over_keys(
-    acc, part, fade, total, peak, v_scale, q, q_scale, k_ptr, v_ptr, k_scale_ptr, v_scale_ptr, mask_ptr,
-    first, last, keys, v_stride,
-    CHECKED: tl.constexpr, MASKED: tl.constexpr, FP8: tl.constexpr,
+    acc, part, fade, total, peak, v_scale, q, q_scale, k_at, v_at, k_scale_ptr, v_scale_ptr, mask_ptr,
+    series, first, last, keys, padded,
+    CHECKED: tl.constexpr, MASKED: tl.constexpr, FP8: tl.constexpr, DESCRIBED: tl.constexpr,
     STAGES: tl.constexpr, BLOCK_K: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """Attend to keys first .. last - 1, of which there are `keys`. The sum of weighted values is acc * fade + part.
@@ -40,10 +51,9 @@ def _over_keys(
     A block's own sum is added a block later, so that its product goes on while the next scores are computed, and in
     float32, which the sums of fp8 products inside a tensor core are not.
     """
-    row, column = tl.arange(0, BLOCK_K), tl.arange(0, WIDE)
     for start in tl.range(first, last, BLOCK_K, num_stages=STAGES):
-        key = start + row
-        k = tl.load(k_ptr + (start + row)[:, None] * WIDE + column[None, :])
+        key = start + tl.arange(0, BLOCK_K)
+        k = _tile(k_at, series * padded + start, 0, WIDE, BLOCK_K, WIDE, DESCRIBED)
         scores = tl.dot(q, tl.trans(k), out_dtype=tl.int32).to(tl.float32)
         if CHECKED:
             scores = tl.where((key < keys)[None, :], scores, float("-inf"))
@@ -61,38 +71,32 @@ def _over_keys(
             scale = tl.load(v_scale_ptr + start // BLOCK_K)
             fade *= v_scale / scale
             v_scale = scale
-            v = tl.trans(tl.load(v_ptr + start + column[:, None] * v_stride + row[None, :]))
-            part = tl.dot(to_fp8(_in_fours(weights)), v)
+            v = _tile(v_at, series * WIDE, start, padded, WIDE, BLOCK_K, DESCRIBED)
+            part = tl.dot(to_fp8(_in_fours(weights)), tl.trans(v))
         else:
-            v = tl.load(v_ptr + (start + row)[:, None] * WIDE + column[None, :])
+            v = _tile(v_at, series * padded + start, 0, WIDE, BLOCK_K, WIDE, DESCRIBED)
             part = product(weights.to(v.dtype), v, tl.zeros((q.shape[0], WIDE), tl.float32))
         peak = higher
     return acc, part, fade, total, peak, v_scale
 
 
-@triton.jit(do_not_specialize=["tokens", "keys", "q_strides", "out_strides", "mask_stride"])
+@triton.jit(do_not_specialize=["tokens", "keys", "out_strides", "mask_stride"])
 def _attention_int8(
-    q_ptr, k_ptr, v_ptr, k_scale_ptr, v_scale_ptr, mask_ptr, out_ptr, tokens, keys, groups, unit,
-    q_strides, out_strides, mask_stride,
-    MASKED: tl.constexpr, FP8: tl.constexpr, STEP: tl.constexpr, DIM: tl.constexpr, WIDE: tl.constexpr,
-    BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
+    q_at, k_at, v_at, q_scale_ptr, k_scale_ptr, v_scale_ptr, mask_ptr, out_ptr, tokens, keys, out_strides, mask_stride,
+    MASKED: tl.constexpr, FP8: tl.constexpr, DESCRIBED: tl.constexpr, STEP: tl.constexpr, DIM: tl.constexpr,
+    WIDE: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
+    """q, k and v are pointers, or descriptors of tiles (rows, columns), which the copy engine reads."""
     sample, head = tl.program_id(2).to(tl.int64), tl.program_id(1).to(tl.int64)
+    series = tl.program_id(2) * tl.num_programs(1) + tl.program_id(1)
     begin = tl.program_id(0) * BLOCK_Q
-    query, column = begin + tl.arange(0, BLOCK_Q), tl.arange(0, WIDE)[None, :]
-    inside = (query < tokens)[:, None] & (column < DIM)
-    series = (sample * tl.num_programs(1) + head) * groups
-    k_ptr += series * (BLOCK_K * WIDE)
-    v_ptr += series * (BLOCK_K * WIDE)
-    k_scale_ptr += series
-    v_scale_ptr += series
+    query = begin + tl.arange(0, BLOCK_Q)
+    groups = tl.cdiv(keys, BLOCK_K)
+    k_scale_ptr += series * groups
+    v_scale_ptr += series * groups
     mask_ptr += sample * mask_stride
-
-    q_ptr += (sample * q_strides[0] + head * q_strides[1] + begin.to(tl.int64) * q_strides[2]) * STEP
-    places = tl.arange(0, BLOCK_Q)[:, None] * (q_strides[2] * STEP) + column
-    wide = tl.load(q_ptr + places, mask=inside, other=0.0).to(tl.float32) * unit
-    q_scale = scale_of(tl.max(tl.abs(wide), axis=1))
-    q = to_int8(wide / q_scale[:, None])
+    q = _tile(q_at, series * tokens + begin, 0, WIDE, BLOCK_Q, WIDE, DESCRIBED)
+    q_scale = tl.load(q_scale_ptr + series.to(tl.int64) * tokens + query, mask=query < tokens, other=1.0)
 
     acc = tl.zeros((BLOCK_Q, WIDE), tl.float32)
     part = tl.zeros((BLOCK_Q, WIDE), tl.float32)
@@ -101,17 +105,21 @@ def _attention_int8(
     peak = tl.full((BLOCK_Q,), float("-inf"), tl.float32)
     whole = keys // BLOCK_K * BLOCK_K
     acc, part, fade, total, peak, v_scale = _over_keys(
-        acc, part, fade, total, peak, tl.full((), 1.0, tl.float32), q, q_scale, k_ptr, v_ptr, k_scale_ptr, v_scale_ptr, mask_ptr,
-        0, whole, keys, groups * BLOCK_K, False, MASKED, FP8, STAGES, BLOCK_K, WIDE,
+        acc, part, fade, total, peak, tl.full((), 1.0, tl.float32), q, q_scale,
+        k_at, v_at, k_scale_ptr, v_scale_ptr, mask_ptr, series, 0, whole, keys, groups * BLOCK_K,
+        False, MASKED, FP8, DESCRIBED, STAGES, BLOCK_K, WIDE,
     )  # fmt: skip
     acc, part, fade, total, peak, v_scale = _over_keys(
-        acc, part, fade, total, peak, v_scale, q, q_scale, k_ptr, v_ptr, k_scale_ptr, v_scale_ptr, mask_ptr,
-        whole, keys, keys, groups * BLOCK_K, True, MASKED, FP8, 1, BLOCK_K, WIDE,
+        acc, part, fade, total, peak, v_scale, q, q_scale,
+        k_at, v_at, k_scale_ptr, v_scale_ptr, mask_ptr, series, whole, keys, keys, groups * BLOCK_K,
+        True, MASKED, FP8, DESCRIBED, 1, BLOCK_K, WIDE,
     )  # fmt: skip
 
     out = (acc * fade[:, None] + part) * (v_scale / tl.where(total > 0, total, 1.0))[:, None]
+    column = tl.arange(0, WIDE)[None, :]
     out_ptr += (sample * out_strides[0] + head * out_strides[1] + begin.to(tl.int64) * out_strides[2]) * STEP
     places = tl.arange(0, BLOCK_Q)[:, None] * (out_strides[2] * STEP) + column
+    inside = (query < tokens)[:, None] & (column < DIM)
     tl.store(out_ptr + places, out.to(out_ptr.dtype.element_ty), mask=inside)
 
 
@@ -130,15 +138,22 @@ def run(
     keys = k.shape[2] + (0 if extra_k is None else extra_k.shape[2])
     if not q.numel() or not keys:
         return out.zero_()
-    q, mask = contiguous_rows(q), None if mask is None else mask.contiguous()
-    step = step_of(q, out)
+    mask = None if mask is None else mask.contiguous()
+    step = step_of(out)
     with on_device_of(q):
         blocks, fp8 = int8_blocks(q), has_fp8()
-        sides = quantised(k, v, extra_k, extra_v, mask, blocks.keys, fp8)
+        bits = quantised(q, k, v, extra_k, extra_v, mask, unit_of(scale, dim), blocks.keys, fp8)
+        wide, described, read = bits.k.shape[1], copied_in_blocks(bits.q, bits.k, bits.v), (bits.q, bits.k, bits.v)
+        if described:
+            values = (wide, blocks.keys) if fp8 else (blocks.keys, wide)
+            read = (
+                matrix_of(bits.q, blocks.queries, wide), matrix_of(bits.k, blocks.keys, wide),
+                matrix_of(bits.v, *values),
+            )  # fmt: skip
         _attention_int8[(triton.cdiv(tokens, blocks.queries), heads, batch)](
-            q, *sides, q if mask is None else mask, out, tokens, keys, sides.k_scales.shape[2], unit_of(scale, dim),
-            strides_of(q, step), strides_of(out, step), 0 if mask is None else mask.stride(0),
-            MASKED=mask is not None, FP8=fp8, STEP=step, DIM=dim, WIDE=sides.k.shape[3],
+            *read, *bits[3:], bits.q if mask is None else mask, out, tokens, keys, strides_of(out, step),
+            0 if mask is None else mask.stride(0),
+            MASKED=mask is not None, FP8=fp8, DESCRIBED=described, STEP=step, DIM=dim, WIDE=wide,
             BLOCK_Q=blocks.queries, BLOCK_K=blocks.keys, STAGES=blocks.stages, num_warps=blocks.warps,
         )  # fmt: skip
     return out

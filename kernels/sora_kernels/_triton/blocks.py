@@ -66,20 +66,27 @@ def int8_blocks(q: Tensor) -> Blocks:
 
 
 def copied_in_blocks(*tensors: Tensor) -> bool:
-    """Whether the current device's copy engine can read tiles of these tensors (b, heads, n, dim).
+    """Whether the current device has a copy engine that can read tiles of these tensors, with contiguous rows.
 
-    Compute capability 9.0 and newer have one; it wants addresses and strides in steps of 16 bytes, and no float32 here:
-    those tiles go through registers.
+    Compute capability 9.0 and newer have one. It wants addresses and strides in steps of 16 bytes; tiles of float32,
+    which are not multiplied in tensor cores, are better off in registers.
     """
-    return (interpreted() or triton.runtime.driver.active.get_current_target().arch >= 90) and all(
-        x.numel() and x.element_size() == 2 and x.data_ptr() % 16 == 0 and all(2 * s % 16 == 0 for s in x.stride()[:3])
-        for x in tensors
-    )
+    engine = interpreted() or triton.runtime.driver.active.get_current_target().arch >= 90
+    return engine and all(x.numel() > 0 and x.element_size() < 4 and _in_steps(x) for x in tensors)
+
+
+def _in_steps(x: Tensor) -> bool:
+    return all(number % 16 == 0 for number in (x.data_ptr(), *(x.element_size() * step for step in x.stride()[:-1])))
 
 
 def block_of(x: Tensor, rows: int, wide: int) -> TensorDescriptor:
     """A descriptor of tiles (1, 1, rows, wide) of x (b, heads, n, dim); beyond its ends they are zero."""
     return TensorDescriptor(x, list(x.shape), list(x.stride()), [1, 1, rows, wide])
+
+
+def matrix_of(x: Tensor, rows: int, columns: int) -> TensorDescriptor:
+    """A descriptor of tiles (rows, columns) of a matrix."""
+    return TensorDescriptor(x, list(x.shape), list(x.stride()), [rows, columns])
 
 
 def has_fp8() -> bool:

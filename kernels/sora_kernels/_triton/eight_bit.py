@@ -14,20 +14,28 @@ from torch import Tensor
 
 from sora_kernels._triton.products import to_fp8
 from sora_kernels._triton.tiles import contiguous_rows
-from sora_kernels._triton.turn import places_of, step_of, strides_of
+from sora_kernels._triton.turn import ROWS, places_of, step_of, strides_of
 
 NARROWEST = 32
 """The least width of a product in 8 bits; narrower heads are filled up with zeros."""
 
 
-class EightBit(NamedTuple):
-    """Keys int8 (b, heads, n, dim) and values, n a multiple of a group; scales (b, heads, groups), float32.
+SPARE = 128
+"""Rows behind the last query, so that a whole block can be read there."""
 
-    Values are fp8 (b, heads, dim, n), each 16 in the order of `order_of_values`, or as they were (b, heads, n, dim).
+
+class EightBit(NamedTuple):
+    """Matrices of the samples' heads one after the other, and float32 scales.
+
+    q int8 (b·heads·n + SPARE, dim), k int8 (b·heads·n_k, dim) with n_k a multiple of a group, v fp8 (b·heads·dim, n_k),
+    each 16 in the order of `order_of_values`, or as it was (b·heads·n_k, dim). Scales of a query, and of a group of
+    keys; scores are in powers of two.
     """
 
+    q: Tensor
     k: Tensor
     v: Tensor
+    q_scales: Tensor
     k_scales: Tensor
     v_scales: Tensor
 
@@ -67,6 +75,21 @@ def _both(
         known = (key >= tokens) & (key < tokens + extras)
         x += tl.load(more, mask=known[:, None] & column, other=0.0).to(tl.float32)
     return x
+
+
+@triton.jit(do_not_specialize=["tokens", "strides"])
+def _quantise_queries(
+    q_ptr, out_ptr, scale_ptr, tokens, dim, unit, strides, STEP: tl.constexpr, ROWS: tl.constexpr, WIDE: tl.constexpr
+):
+    sample, head = tl.program_id(2).to(tl.int64), tl.program_id(1).to(tl.int64)
+    token, column = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS), tl.arange(0, WIDE)
+    known = token < tokens
+    places = places_of(sample, head, token, strides, STEP, WIDE)
+    q = tl.load(q_ptr + places, mask=known[:, None] & (column < dim)[None, :], other=0.0).to(tl.float32) * unit
+    scale = scale_of(tl.max(tl.abs(q), axis=1))
+    row = (sample * tl.num_programs(1) + head) * tokens + token
+    tl.store(scale_ptr + row, scale, mask=known)
+    tl.store(out_ptr + row[:, None] * WIDE + column[None, :], to_int8(q / scale[:, None]), mask=known[:, None])
 
 
 @triton.jit(do_not_specialize=["tokens", "extras", "k_strides", "v_strides", "extra_k_strides", "extra_v_strides"])
@@ -128,27 +151,37 @@ def _mean_of_keys(k: Tensor, extra_k: Tensor | None, mask: Tensor | None) -> Ten
 
 
 def quantised(
-    k: Tensor, v: Tensor, extra_k: Tensor | None, extra_v: Tensor | None, mask: Tensor | None, group: int, fp8: bool
-) -> EightBit:
-    """Keys and values (b, heads, n, dim), the extra ones behind them, in groups of keys with scales of their own.
+    q: Tensor, k: Tensor, v: Tensor, extra_k: Tensor | None, extra_v: Tensor | None, mask: Tensor | None,
+    unit: float, group: int, fp8: bool,
+) -> EightBit:  # fmt: skip
+    """Queries times `unit`, keys and values (b, heads, n, dim), the extra ones behind them; keys in groups.
 
     Keys that the mask (b, n + m) hides become 0: their size costs the others no precision.
     """
     batch, heads, tokens, dim = k.shape
-    k, v = contiguous_rows(k), contiguous_rows(v)
+    q, k, v = contiguous_rows(q), contiguous_rows(k), contiguous_rows(v)
     more_k, more_v = (k, v) if extra_k is None or extra_v is None else map(contiguous_rows, (extra_k, extra_v))
     extras = 0 if extra_k is None else extra_k.shape[2]
     groups, wide = triton.cdiv(tokens + extras, group), max(NARROWEST, triton.next_power_of_2(dim))
-    size = (wide, groups * group) if fp8 else (groups * group, wide)
-    values = torch.empty(batch, heads, *size, dtype=torch.float8_e4m3fn if fp8 else v.dtype, device=k.device)
-    numbers = torch.empty(batch, heads, groups * group, wide, dtype=torch.int8, device=k.device)
-    scales = torch.empty(2, batch, heads, groups, dtype=torch.float32, device=k.device)
-    result = EightBit(numbers, values, scales[0], scales[1])
+    series, queries, padded = batch * heads, q.shape[2], groups * group
+
+    def empty(*size: int, dtype: torch.dtype) -> Tensor:
+        return torch.empty(size, dtype=dtype, device=k.device)
+
+    bits = EightBit(
+        empty(series * queries + SPARE, wide, dtype=torch.int8), empty(series * padded, wide, dtype=torch.int8),
+        empty(series * wide, padded, dtype=torch.float8_e4m3fn) if fp8 else empty(series * padded, wide, dtype=v.dtype),
+        empty(series, queries, dtype=torch.float32), *empty(2, series, groups, dtype=torch.float32),
+    )  # fmt: skip
+    step = step_of(q)
+    _quantise_queries[(triton.cdiv(queries, ROWS), heads, batch)](
+        q, bits.q, bits.q_scales, queries, dim, unit, strides_of(q, step), STEP=step, ROWS=ROWS, WIDE=wide, num_warps=4
+    )
     step = step_of(k, v, more_k, more_v)
     _quantise[(groups, heads, batch)](
-        k, v, more_k, more_v, _mean_of_keys(k, extra_k, mask).contiguous(), k if mask is None else mask, *result,
-        tokens, extras, dim, *(strides_of(x, step) for x in (k, v, more_k, more_v)),
-        0 if mask is None else mask.stride(0),
+        k, v, more_k, more_v, _mean_of_keys(k, extra_k, mask).contiguous(), k if mask is None else mask,
+        bits.k, bits.v, bits.k_scales, bits.v_scales, tokens, extras, dim,
+        *(strides_of(x, step) for x in (k, v, more_k, more_v)), 0 if mask is None else mask.stride(0),
         MASKED=mask is not None, EXTRA=extra_k is not None, FP8=fp8, STEP=step, GROUP=group, WIDE=wide, num_warps=8,
     )  # fmt: skip
-    return result
+    return bits
