@@ -171,7 +171,7 @@ def quantised(
     bits = EightBit(
         empty(series * queries + SPARE, wide, dtype=torch.int8), empty(series * padded, wide, dtype=torch.int8),
         empty(series * wide, padded, dtype=torch.float8_e4m3fn) if fp8 else empty(series * padded, wide, dtype=v.dtype),
-        empty(series, queries, dtype=torch.float32), *empty(2, series, groups, dtype=torch.float32),
+        *(empty(series, number, dtype=torch.float32) for number in (queries, groups, groups)),
     )  # fmt: skip
     step = step_of(q)
     _quantise_queries[(triton.cdiv(queries, ROWS), heads, batch)](

@@ -1,0 +1,169 @@
+"""Which blocks make attention fastest on this GPU: compiles the candidates side by side, then times them in turn.
+
+    PYTHONPATH=kernels python kernels/bench/sweep_attention.py
+
+Prints a table for each kernel and width of heads, fastest first, beside PyTorch's cuDNN and flash in the same run; what
+it finds is for `EXACT` and `INT8` of `sora_kernels/_triton/blocks.py`. A result that is wrong is told, not timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+SHAPES = {128: (1, 12, 32760), 64: (1, 24, 16384)}
+"""Width of heads: batch, heads, tokens. The first is Wan 1.3B at 480p."""
+EXACT = {
+    128: ["128,128,8,2", "128,128,8,3", "128,64,8,2", "128,64,8,3", "128,64,8,4", "64,128,4,2", "64,64,4,2", "64,64,4,3"],
+    64: ["128,128,8,2", "128,128,8,3", "128,64,8,3", "128,64,4,3", "64,128,4,2", "64,128,4,3"],
+}
+INT8 = {
+    128: ["128,128,8,2", "128,128,8,3", "128,128,8,4", "128,64,8,3", "128,64,8,4", "64,128,4,2", "64,128,4,3", "64,64,4,3"],
+    64: ["128,128,8,3", "128,128,8,4", "64,128,4,2", "64,128,4,3", "128,64,8,3", "128,64,4,3"],
+}
+POINTERS = {"exact": ["128,128,8,2", "128,64,8,3"], "int8": ["128,128,8,3"]}
+SIXTEEN = ["128,128,8,2", "128,64,8,3"]
+"""Also tried, for heads of 128: tiles read without the copy engine, and 8 bits with values in 16."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A kernel and the blocks it is given: queries, keys, warps, stages."""
+
+    kernel: str
+    dim: int
+    blocks: str
+    described: bool = True
+
+    @property
+    def name(self) -> str:
+        return f"{self.kernel} {self.blocks}{'' if self.described else ', pointers'}"
+
+    def prepared(self, tokens: int, heads: int) -> tuple[Callable[[], Tensor], tuple[Tensor, ...]]:
+        """The call and its inputs, with this candidate's blocks in the tables."""
+        from sora_kernels._triton import attention, attention_int8, blocks
+
+        chosen = blocks.Blocks(*map(int, self.blocks.split(",")))
+        blocks.EXACT[blocks.HOPPER, 2, self.dim] = blocks.INT8[blocks.HOPPER, self.dim] = chosen
+        reads = blocks.copied_in_blocks if self.described else (lambda *_: False)
+        attention.copied_in_blocks = attention_int8.copied_in_blocks = reads  # type: ignore[assignment]
+        attention_int8.has_fp8 = lambda: self.kernel == "int8"
+        inputs = tensors(tokens, heads, self.dim)
+        run = attention.run if self.kernel == "exact" else attention_int8.run
+        return lambda: run(*inputs, None, None, None, None), inputs
+
+
+def tensors(tokens: int, heads: int, dim: int) -> tuple[Tensor, ...]:
+    """q, k and v as they lie in one projection; keys share a part, as those of trained networks do."""
+    torch.manual_seed(0)
+    q, k, v = torch.randn(1, tokens, 3, heads, dim, device="cuda", dtype=torch.bfloat16).permute(2, 0, 3, 1, 4)
+    return q, k + 2 * torch.randn(1, heads, 1, dim, device="cuda", dtype=torch.bfloat16), v
+
+
+def candidates(dim: int) -> Iterator[Candidate]:
+    """All that are tried for heads of a width."""
+    yield from (Candidate("exact", dim, each) for each in EXACT[dim])
+    yield from (Candidate("int8", dim, each) for each in INT8[dim])
+    if dim == 128:
+        yield from (Candidate("int8, 16-bit values", dim, each) for each in SIXTEEN)
+        yield from (Candidate(kernel, dim, each, False) for kernel, them in POINTERS.items() for each in them)
+
+
+def compile_one(candidate: Candidate) -> str:
+    """Compile, run on a little, compare with float32: a reason to leave the candidate out, or nothing."""
+    try:
+        run, (q, k, v) = candidate.prepared(tokens=700, heads=2)
+        truth = functional.scaled_dot_product_attention(q.double(), k.double(), v.double())
+        cosine = functional.cosine_similarity(run().double().flatten(), truth.flatten(), 0).item()
+    except Exception as failed:  # a compiler's or driver's own kind; told in the table
+        return f"{type(failed).__name__}: {str(failed).splitlines()[0] if str(failed) else ''}"[:150]
+    least = 0.99999 if candidate.kernel == "exact" else 0.999
+    return "" if cosine >= least else f"cosine {cosine:.5f}"
+
+
+def seconds(run: Callable[[], Tensor], rounds: int) -> float:
+    """Median by the GPU's own clock."""
+    run()
+    times = []
+    for _ in range(rounds):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        run()
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end) / 1e3)
+    return statistics.median(times)
+
+
+def pinned(kernel: SDPBackend, inputs: tuple[Tensor, ...]) -> Callable[[], Tensor]:
+    """PyTorch's attention by one of its kernels."""
+
+    def run() -> Tensor:
+        with sdpa_kernel(kernel):
+            return functional.scaled_dot_product_attention(*inputs)
+
+    return run
+
+
+def sweep(dim: int, refused: dict[Candidate, str], rounds: int) -> None:
+    """Time what compiled and print the table; every second candidate is followed by cuDNN once more."""
+    _, heads, tokens = SHAPES[dim]
+    inputs = tensors(tokens, heads, dim)
+    operations = 4 * heads * tokens * tokens * dim
+    cudnn, flash = (pinned(each, inputs) for each in (SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION))
+    exact = cudnn()
+    found: dict[str, tuple[float, float]] = {"flash": (seconds(flash, rounds), 1.0)}
+    base = [seconds(cudnn, rounds)]
+    for candidate in candidates(dim):
+        if refused[candidate]:
+            continue
+        run, _ = candidate.prepared(tokens, heads)
+        try:
+            cosine = functional.cosine_similarity(run().float().flatten(), exact.float().flatten(), 0).item()
+            found[candidate.name] = seconds(run, rounds), cosine
+        except Exception as failed:
+            refused[candidate] = f"{type(failed).__name__}: {str(failed)[:120]}"
+        base.append(seconds(cudnn, 1))
+    found["cudnn"] = statistics.median(base), 1.0
+    print(f"\n{torch.cuda.get_device_name()}, heads {heads} x {dim}, {tokens} tokens; cuDNN {min(base):.6f} to {max(base):.6f} s")
+    print("| kernel queries,keys,warps,stages | ms | TFLOP/s | of cuDNN's speed | cosine with cuDNN |\n" + "| --- " * 5 + "|")
+    for name, (time_, cosine) in sorted(found.items(), key=lambda item: item[1][0]):
+        speed = f"{1e3 * time_:.3f} | {operations / time_ / 1e12:.0f} | {found['cudnn'][0] / time_:.3f}"
+        print(f"| {name} | {speed} | {cosine:.5f} |")
+    for candidate in candidates(dim):
+        if refused[candidate]:
+            print(f"- {candidate.name}: {refused[candidate]}")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Compile in processes of their own, then time one after the other."""
+    parser = argparse.ArgumentParser(description="Times attention's candidate blocks on this GPU.")
+    parser.add_argument("--dims", nargs="+", type=int, default=list(SHAPES))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--processes", type=int, default=12)
+    parser.add_argument("--compile-only", action="store_true", help="fill Triton's cache, time nothing")
+    given = parser.parse_args()
+    begin = time.perf_counter()
+    them = [candidate for dim in given.dims for candidate in candidates(dim)]
+    with ProcessPoolExecutor(given.processes, mp_context=get_context("spawn")) as pool:
+        refused = dict(zip(them, pool.map(compile_one, them), strict=True))
+    print(f"{len(them)} candidates compiled and checked in {time.perf_counter() - begin:.1f} s", flush=True)
+    for dim in given.dims if not given.compile_only else []:
+        sweep(dim, refused, given.rounds)
+    print(f"{time.perf_counter() - begin:.1f} s in all")
+
+
+if __name__ == "__main__":
+    main()
