@@ -25,11 +25,29 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 SHAPES = {128: (1, 12, 32760), 64: (1, 24, 16384)}
 """Width of heads: batch, heads, tokens. The first is Wan 1.3B at 480p."""
 EXACT = {
-    128: ["128,128,8,2", "128,128,8,3", "128,64,8,2", "128,64,8,3", "128,64,8,4", "64,128,4,2", "64,64,4,2", "64,64,4,3"],
+    128: [
+        "128,128,8,2",
+        "128,128,8,3",
+        "128,64,8,2",
+        "128,64,8,3",
+        "128,64,8,4",
+        "64,128,4,2",
+        "64,64,4,2",
+        "64,64,4,3",
+    ],
     64: ["128,128,8,2", "128,128,8,3", "128,64,8,3", "128,64,4,3", "64,128,4,2", "64,128,4,3"],
 }
 INT8 = {
-    128: ["128,128,8,2", "128,128,8,3", "128,128,8,4", "128,64,8,3", "128,64,8,4", "64,128,4,2", "64,128,4,3", "64,64,4,3"],
+    128: [
+        "128,128,8,2",
+        "128,128,8,3",
+        "128,128,8,4",
+        "128,64,8,3",
+        "128,64,8,4",
+        "64,128,4,2",
+        "64,128,4,3",
+        "64,64,4,3",
+    ],
     64: ["128,128,8,3", "128,128,8,4", "64,128,4,2", "64,128,4,3", "128,64,8,3", "128,64,4,3"],
 }
 POINTERS = {"exact": ["128,128,8,2", "128,64,8,3"], "int8": ["128,128,8,3"]}
@@ -48,6 +66,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
+        """What the table calls it."""
         return f"{self.kernel} {self.blocks}{'' if self.described else ', pointers'}"
 
     def prepared(self, tokens: int, heads: int) -> tuple[Callable[[], Tensor], tuple[Tensor, ...]]:
@@ -136,8 +155,10 @@ def sweep(dim: int, refused: dict[Candidate, str], rounds: int) -> None:
             refused[candidate] = f"{type(failed).__name__}: {str(failed)[:120]}"
         base.append(seconds(cudnn, 1))
     found["cudnn"] = statistics.median(base), 1.0
-    print(f"\n{torch.cuda.get_device_name()}, heads {heads} x {dim}, {tokens} tokens; cuDNN {min(base):.6f} to {max(base):.6f} s")
-    print("| kernel queries,keys,warps,stages | ms | TFLOP/s | of cuDNN's speed | cosine with cuDNN |\n" + "| --- " * 5 + "|")
+    spread = f"cuDNN {1e3 * min(base):.3f} to {1e3 * max(base):.3f} ms"
+    print(f"\n{torch.cuda.get_device_name()}, {heads} heads x {dim}, {tokens} tokens; {spread}")
+    print("| queries,keys,warps,stages | ms | TFLOP/s | of cuDNN's speed | cosine with cuDNN |")
+    print("| --- " * 5 + "|")
     for name, (time_, cosine) in sorted(found.items(), key=lambda item: item[1][0]):
         speed = f"{1e3 * time_:.3f} | {operations / time_ / 1e12:.0f} | {found['cudnn'][0] / time_:.3f}"
         print(f"| {name} | {speed} | {cosine:.5f} |")

@@ -19,6 +19,7 @@ from sora_kernels._triton.products import product
 from sora_kernels._triton.tiles import contiguous_rows, on_device_of
 from sora_kernels._triton.turn import heads_side_by_side, step_of, strides_of
 
+
 @triton.jit
 def _head(x, sample, head, strides, STEP: tl.constexpr, DESCRIBED: tl.constexpr):
     """Where the rows of one head begin; a descriptor knows by itself."""

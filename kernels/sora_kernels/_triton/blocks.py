@@ -11,7 +11,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from sora_kernels.refusals import interpreted
 
 ANY, HOPPER = "8.0 or newer", "9.0"
-"""Kinds of GPU: every one from compute capability 8.0 on has 99 KiB of shared memory for a program, 9.0 and 10 have 227."""
+"""Kinds of GPU: a program has 99 KiB of shared memory from compute capability 8.0 on, 227 with 9.0 and 10."""
 
 
 class Blocks(NamedTuple):
@@ -42,10 +42,10 @@ EXACT = {
 INT8 = {
     (HOPPER, 64): Blocks(128, 128, 8, 3),
     (HOPPER, 128): Blocks(128, 128, 8, 3),
-    (HOPPER, 256): Blocks(128, 64, 8, 2),
+    (HOPPER, 256): Blocks(64, 64, 8, 3),
     (ANY, 64): Blocks(128, 64, 4, 3),
     (ANY, 128): Blocks(128, 64, 8, 2),
-    (ANY, 256): Blocks(64, 32, 4, 2),
+    (ANY, 256): Blocks(64, 32, 8, 2),
 }
 """By kind of GPU and the widest head. Keys of a block share a scale."""
 
@@ -76,12 +76,14 @@ def copied_in_blocks(*tensors: Tensor) -> bool:
 
 
 def _in_steps(x: Tensor) -> bool:
-    return all(number % 16 == 0 for number in (x.data_ptr(), *(x.element_size() * step for step in x.stride()[:-1])))
+    steps = [step * x.element_size() for step, size in zip(x.stride()[:-1], x.shape, strict=False) if size > 1]
+    return x.data_ptr() % 16 == 0 and all(step > 0 and step % 16 == 0 for step in steps)
 
 
 def block_of(x: Tensor, rows: int, wide: int) -> TensorDescriptor:
     """A descriptor of tiles (1, 1, rows, wide) of x (b, heads, n, dim); beyond its ends they are zero."""
-    return TensorDescriptor(x, list(x.shape), list(x.stride()), [1, 1, rows, wide])
+    steps = [step if size > 1 else 16 for step, size in zip(x.stride()[:-1], x.shape, strict=False)]
+    return TensorDescriptor(x, list(x.shape), [*steps, 1], [1, 1, rows, wide])
 
 
 def matrix_of(x: Tensor, rows: int, columns: int) -> TensorDescriptor:

@@ -104,9 +104,7 @@ def _quantise(
     series = sample * tl.num_programs(1) + head
     place, column = tl.arange(0, GROUP), tl.arange(0, WIDE)
     key = group * GROUP + place
-    k = _both(
-        k_ptr, extra_k_ptr, sample, head, key, tokens, extras, dim, k_strides, extra_k_strides, EXTRA, STEP, WIDE
-    )
+    k = _both(k_ptr, extra_k_ptr, sample, head, key, tokens, extras, dim, k_strides, extra_k_strides, EXTRA, STEP, WIDE)
     k -= tl.load(mean_ptr + series * dim + column, mask=column < dim, other=0.0)[None, :]
     seen = key < tokens + extras
     if MASKED:
@@ -119,9 +117,7 @@ def _quantise(
 
     if FP8:
         key = group * GROUP + order_of_values(place)
-    v = _both(
-        v_ptr, extra_v_ptr, sample, head, key, tokens, extras, dim, v_strides, extra_v_strides, EXTRA, STEP, WIDE
-    )
+    v = _both(v_ptr, extra_v_ptr, sample, head, key, tokens, extras, dim, v_strides, extra_v_strides, EXTRA, STEP, WIDE)
     if FP8:
         largest = tl.max(tl.max(tl.abs(v), axis=1), axis=0)
         scale = tl.where(largest > 0, largest / 448.0, 1.0)
