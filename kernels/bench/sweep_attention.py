@@ -24,63 +24,53 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 SHAPES = {128: (1, 12, 32760), 64: (1, 24, 16384)}
 """Width of heads: batch, heads, tokens. The first is Wan 1.3B at 480p."""
-EXACT = {
-    128: [
-        "128,128,8,2",
-        "128,128,8,3",
-        "128,64,8,2",
-        "128,64,8,3",
-        "128,64,8,4",
-        "64,128,4,2",
-        "64,64,4,2",
-        "64,64,4,3",
-    ],
-    64: ["128,128,8,2", "128,128,8,3", "128,64,8,3", "128,64,4,3", "64,128,4,2", "64,128,4,3"],
-}
-INT8 = {
-    128: [
-        "128,128,8,2",
-        "128,128,8,3",
-        "128,128,8,4",
-        "128,64,8,3",
-        "128,64,8,4",
-        "64,128,4,2",
-        "64,128,4,3",
-        "64,64,4,3",
-    ],
-    64: ["128,128,8,3", "128,128,8,4", "64,128,4,2", "64,128,4,3", "128,64,8,3", "128,64,4,3"],
-}
-POINTERS = {"exact": ["128,128,8,2", "128,64,8,3"], "int8": ["128,128,8,3"]}
-SIXTEEN = ["128,128,8,2", "128,64,8,3"]
-"""Also tried, for heads of 128: tiles read without the copy engine, and 8 bits with values in 16."""
+BLOCKS = {
+    ("exact", 128): (
+        (128, 128, 8, 2), (128, 128, 8, 3), (128, 64, 8, 3), (128, 64, 8, 4), (128, 64, 4, 2), (128, 32, 4, 3),
+        (64, 128, 4, 2), (64, 64, 4, 2),
+    ),
+    ("exact", 64): (
+        (128, 128, 8, 2), (128, 128, 8, 3), (128, 128, 4, 2), (128, 64, 8, 3), (128, 64, 4, 3), (64, 128, 4, 3),
+    ),
+    ("int8", 128): (
+        (128, 128, 8, 2), (128, 128, 8, 3), (128, 128, 8, 4), (128, 64, 8, 4), (64, 128, 4, 2), (64, 128, 4, 3),
+        (64, 64, 4, 3),
+    ),
+    ("int8", 64): ((128, 128, 8, 3), (128, 64, 8, 3), (128, 64, 4, 3), (64, 128, 4, 3)),
+    ("int8, sums in fp8", 128): ((128, 128, 8, 3), (128, 64, 4, 2), (128, 64, 4, 3), (128, 32, 4, 3), (64, 128, 4, 3)),
+    ("int8, sums in fp8", 64): ((128, 128, 8, 3), (128, 64, 4, 3)),
+    ("int8, 16-bit values", 128): ((128, 128, 8, 2), (128, 64, 8, 3)),
+    ("exact, pointers", 128): ((128, 128, 8, 2), (128, 64, 8, 3)),
+    ("int8, pointers", 128): ((128, 128, 8, 3),),
+}  # fmt: skip
+"""By kernel and width of heads: queries, keys, warps, stages. What the tables of `blocks.py` have is among them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A kernel and the blocks it is given: queries, keys, warps, stages."""
+    """A kernel and the blocks it is given."""
 
     kernel: str
     dim: int
-    blocks: str
-    described: bool = True
+    blocks: tuple[int, int, int, int]
 
     @property
     def name(self) -> str:
         """What the table calls it."""
-        return f"{self.kernel} {self.blocks}{'' if self.described else ', pointers'}"
+        return f"{self.kernel} {', '.join(map(str, self.blocks))}"
 
-    def prepared(self, tokens: int, heads: int) -> tuple[Callable[[], Tensor], tuple[Tensor, ...]]:
-        """The call and its inputs, with this candidate's blocks in the tables."""
+    def prepared(self, inputs: tuple[Tensor, ...]) -> Callable[[], Tensor]:
+        """The call, with this candidate's blocks in the tables."""
         from sora_kernels._triton import attention, attention_int8, blocks
 
-        chosen = blocks.Blocks(*map(int, self.blocks.split(",")))
+        chosen, described = blocks.Blocks(*self.blocks), "pointers" not in self.kernel
         blocks.EXACT[blocks.HOPPER, 2, self.dim] = blocks.INT8[blocks.HOPPER, self.dim] = chosen
-        reads = blocks.copied_in_blocks if self.described else (lambda *_: False)
-        attention.copied_in_blocks = attention_int8.copied_in_blocks = reads  # type: ignore[assignment]
-        attention_int8.has_fp8 = lambda: self.kernel == "int8"
-        inputs = tensors(tokens, heads, self.dim)
-        run = attention.run if self.kernel == "exact" else attention_int8.run
-        return lambda: run(*inputs, None, None, None, None), inputs
+        reads = blocks.copied_in_blocks if described else (lambda *_: False)
+        attention.copied_in_blocks = attention_int8.copied_in_blocks = reads
+        attention_int8.has_fp8 = lambda: "16-bit" not in self.kernel
+        attention_int8.SUMS_APART = "sums" not in self.kernel
+        run = attention.run if "exact" in self.kernel else attention_int8.run
+        return lambda: run(*inputs, None, None, None, None)
 
 
 def tensors(tokens: int, heads: int, dim: int) -> tuple[Tensor, ...]:
@@ -92,23 +82,27 @@ def tensors(tokens: int, heads: int, dim: int) -> tuple[Tensor, ...]:
 
 def candidates(dim: int) -> Iterator[Candidate]:
     """All that are tried for heads of a width."""
-    yield from (Candidate("exact", dim, each) for each in EXACT[dim])
-    yield from (Candidate("int8", dim, each) for each in INT8[dim])
-    if dim == 128:
-        yield from (Candidate("int8, 16-bit values", dim, each) for each in SIXTEEN)
-        yield from (Candidate(kernel, dim, each, False) for kernel, them in POINTERS.items() for each in them)
+    for (kernel, width), them in BLOCKS.items():
+        yield from (Candidate(kernel, dim, each) for each in them if width == dim)
 
 
 def compile_one(candidate: Candidate) -> str:
-    """Compile, run on a little, compare with float32: a reason to leave the candidate out, or nothing."""
+    """Compile, run on a little, compare with float64: a reason to leave the candidate out, or nothing."""
     try:
-        run, (q, k, v) = candidate.prepared(tokens=700, heads=2)
-        truth = functional.scaled_dot_product_attention(q.double(), k.double(), v.double())
-        cosine = functional.cosine_similarity(run().double().flatten(), truth.flatten(), 0).item()
+        inputs = tensors(700, 2, candidate.dim)
+        truth = functional.scaled_dot_product_attention(*(x.double() for x in inputs))
+        cosine, _ = likeness(candidate.prepared(inputs)().double(), truth)
     except Exception as failed:  # a compiler's or driver's own kind; told in the table
         return f"{type(failed).__name__}: {str(failed).splitlines()[0] if str(failed) else ''}"[:150]
-    least = 0.99999 if candidate.kernel == "exact" else 0.999
+    least = 0.99999 if "exact" in candidate.kernel else 0.999
     return "" if cosine >= least else f"cosine {cosine:.5f}"
+
+
+def likeness(found: Tensor, truth: Tensor) -> tuple[float, float]:
+    """The cosine between both, and how much of the truth is in what was found: 1 where nothing shrinks."""
+    found, truth = found.flatten(), truth.flatten()
+    share = (found @ truth) / (truth @ truth)
+    return functional.cosine_similarity(found, truth, 0).item(), share.item()
 
 
 def seconds(run: Callable[[], Tensor], rounds: int) -> float:
@@ -136,32 +130,34 @@ def pinned(kernel: SDPBackend, inputs: tuple[Tensor, ...]) -> Callable[[], Tenso
 
 
 def sweep(dim: int, refused: dict[Candidate, str], rounds: int) -> None:
-    """Time what compiled and print the table; every second candidate is followed by cuDNN once more."""
+    """Time what compiled and print the table; after each candidate cuDNN is timed once more."""
     _, heads, tokens = SHAPES[dim]
     inputs = tensors(tokens, heads, dim)
     operations = 4 * heads * tokens * tokens * dim
     cudnn, flash = (pinned(each, inputs) for each in (SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION))
-    exact = cudnn()
-    found: dict[str, tuple[float, float]] = {"flash": (seconds(flash, rounds), 1.0)}
+    exact = cudnn().float()
+    found: dict[str, tuple[float, float, float]] = {
+        "flash": (seconds(flash, rounds), *likeness(flash().float(), exact))
+    }
     base = [seconds(cudnn, rounds)]
     for candidate in candidates(dim):
         if refused[candidate]:
             continue
-        run, _ = candidate.prepared(tokens, heads)
+        run = candidate.prepared(inputs)
         try:
-            cosine = functional.cosine_similarity(run().float().flatten(), exact.float().flatten(), 0).item()
-            found[candidate.name] = seconds(run, rounds), cosine
+            like = likeness(run().float(), exact)
+            found[candidate.name] = seconds(run, rounds), *like
         except Exception as failed:
             refused[candidate] = f"{type(failed).__name__}: {str(failed)[:120]}"
         base.append(seconds(cudnn, 1))
-    found["cudnn"] = statistics.median(base), 1.0
+    found["cudnn"] = statistics.median(base), 1.0, 1.0
     spread = f"cuDNN {1e3 * min(base):.3f} to {1e3 * max(base):.3f} ms"
     print(f"\n{torch.cuda.get_device_name()}, {heads} heads x {dim}, {tokens} tokens; {spread}")
-    print("| queries,keys,warps,stages | ms | TFLOP/s | of cuDNN's speed | cosine with cuDNN |")
-    print("| --- " * 5 + "|")
-    for name, (time_, cosine) in sorted(found.items(), key=lambda item: item[1][0]):
+    print("| queries, keys, warps, stages | ms | TFLOP/s | of cuDNN's speed | cosine with cuDNN | size |")
+    print("| --- " * 6 + "|")
+    for name, (time_, cosine, size) in sorted(found.items(), key=lambda item: item[1][0]):
         speed = f"{1e3 * time_:.3f} | {operations / time_ / 1e12:.0f} | {found['cudnn'][0] / time_:.3f}"
-        print(f"| {name} | {speed} | {cosine:.5f} |")
+        print(f"| {name} | {speed} | {cosine:.5f} | {size:.4f} |")
     for candidate in candidates(dim):
         if refused[candidate]:
             print(f"- {candidate.name}: {refused[candidate]}")

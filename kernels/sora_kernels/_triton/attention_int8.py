@@ -17,6 +17,8 @@ from sora_kernels._triton.products import product, to_fp8
 from sora_kernels._triton.tiles import on_device_of
 from sora_kernels._triton.turn import heads_side_by_side, step_of, strides_of
 
+SUMS_APART = True
+"""Whether each block's sum of values is added in float32. Without, programs need fewer registers."""
 HEADROOM = tl.constexpr(8.0)
 """Weights are up to 2^8 of the largest, near the end of fp8's range: smaller ones keep more of their digits."""
 
@@ -43,13 +45,13 @@ def _tile(x, first, left, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DESC
 def _over_keys(
     acc, part, fade, total, peak, v_scale, q, q_scale, k_at, v_at, k_scale_ptr, v_scale_ptr, mask_ptr,
     series, first, last, keys, padded,
-    CHECKED: tl.constexpr, MASKED: tl.constexpr, FP8: tl.constexpr, DESCRIBED: tl.constexpr,
+    CHECKED: tl.constexpr, MASKED: tl.constexpr, FP8: tl.constexpr, APART: tl.constexpr, DESCRIBED: tl.constexpr,
     STAGES: tl.constexpr, BLOCK_K: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """Attend to keys first .. last - 1, of which there are `keys`. The sum of weighted values is acc * fade + part.
 
-    A block's own sum is added a block later, so that its product goes on while the next scores are computed, and in
-    float32, which the sums of fp8 products inside a tensor core are not.
+    A block's own sum, where it is kept apart, is added a block later, so that its product goes on while the next
+    scores are computed, and in float32, which the sums of fp8 products inside a tensor core are not.
     """
     for start in tl.range(first, last, BLOCK_K, num_stages=STAGES):
         key = start + tl.arange(0, BLOCK_K)
@@ -60,7 +62,8 @@ def _over_keys(
         if MASKED:
             seen = tl.load(mask_ptr + key, mask=key < keys, other=0) != 0
             scores = tl.where(seen[None, :], scores, float("-inf"))
-        acc = acc * fade[:, None] + part
+        if APART:
+            acc = acc * fade[:, None] + part
         factor = q_scale * tl.load(k_scale_ptr + start // BLOCK_K)
         higher = tl.maximum(peak, tl.max(scores, axis=1) * factor)
         base = tl.where(higher == float("-inf"), 0.0, higher) if MASKED else higher
@@ -72,10 +75,14 @@ def _over_keys(
             fade *= v_scale / scale
             v_scale = scale
             v = _tile(v_at, series * WIDE, start, padded, WIDE, BLOCK_K, DESCRIBED)
-            part = tl.dot(to_fp8(_in_fours(weights)), tl.trans(v))
+            v, weights = tl.trans(v), to_fp8(_in_fours(weights))
         else:
             v = _tile(v_at, series * padded + start, 0, WIDE, BLOCK_K, WIDE, DESCRIBED)
-            part = product(weights.to(v.dtype), v, tl.zeros((q.shape[0], WIDE), tl.float32))
+            weights = weights.to(v.dtype)
+        if APART:
+            part = product(weights, v, tl.zeros((q.shape[0], WIDE), tl.float32))
+        else:
+            part = product(weights, v, part * fade[:, None])
         peak = higher
     return acc, part, fade, total, peak, v_scale
 
@@ -83,8 +90,9 @@ def _over_keys(
 @triton.jit(do_not_specialize=["tokens", "keys", "out_strides", "mask_stride"])
 def _attention_int8(
     q_at, k_at, v_at, q_scale_ptr, k_scale_ptr, v_scale_ptr, mask_ptr, out_ptr, tokens, keys, out_strides, mask_stride,
-    MASKED: tl.constexpr, FP8: tl.constexpr, DESCRIBED: tl.constexpr, STEP: tl.constexpr, DIM: tl.constexpr,
-    WIDE: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
+    MASKED: tl.constexpr, FP8: tl.constexpr, APART: tl.constexpr, DESCRIBED: tl.constexpr,
+    STEP: tl.constexpr, DIM: tl.constexpr, WIDE: tl.constexpr,
+    BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """q, k and v are pointers, or descriptors of tiles (rows, columns), which the copy engine reads."""
     sample, head = tl.program_id(2).to(tl.int64), tl.program_id(1).to(tl.int64)
@@ -107,12 +115,12 @@ def _attention_int8(
     acc, part, fade, total, peak, v_scale = _over_keys(
         acc, part, fade, total, peak, tl.full((), 1.0, tl.float32), q, q_scale,
         k_at, v_at, k_scale_ptr, v_scale_ptr, mask_ptr, series, 0, whole, keys, groups * BLOCK_K,
-        False, MASKED, FP8, DESCRIBED, STAGES, BLOCK_K, WIDE,
+        False, MASKED, FP8, APART, DESCRIBED, STAGES, BLOCK_K, WIDE,
     )  # fmt: skip
     acc, part, fade, total, peak, v_scale = _over_keys(
         acc, part, fade, total, peak, v_scale, q, q_scale,
         k_at, v_at, k_scale_ptr, v_scale_ptr, mask_ptr, series, whole, keys, keys, groups * BLOCK_K,
-        True, MASKED, FP8, DESCRIBED, 1, BLOCK_K, WIDE,
+        True, MASKED, FP8, APART, DESCRIBED, 1, BLOCK_K, WIDE,
     )  # fmt: skip
 
     out = (acc * fade[:, None] + part) * (v_scale / tl.where(total > 0, total, 1.0))[:, None]
@@ -153,7 +161,8 @@ def run(
         _attention_int8[(triton.cdiv(tokens, blocks.queries), heads, batch)](
             *read, *bits[3:], bits.q if mask is None else mask, out, tokens, keys, strides_of(out, step),
             0 if mask is None else mask.stride(0),
-            MASKED=mask is not None, FP8=fp8, DESCRIBED=described, STEP=step, DIM=dim, WIDE=wide,
+            MASKED=mask is not None, FP8=fp8, APART=SUMS_APART, DESCRIBED=described,
+            STEP=step, DIM=dim, WIDE=wide,
             BLOCK_Q=blocks.queries, BLOCK_K=blocks.keys, STAGES=blocks.stages, num_warps=blocks.warps,
         )  # fmt: skip
     return out
