@@ -49,7 +49,7 @@ def results_of(benchmark: subprocess.Popen[str]) -> list[dict[str, Any]]:
     """Its results, one for each shape, now that it is its turn; what goes wrong is told on stderr and is no result."""
     out, _ = benchmark.communicate("\n")
     script = Path(str(benchmark.args[1])).stem  # type: ignore[index]
-    print(f"{script} ended with {benchmark.returncode}", file=sys.stderr, flush=True)
+    print(out.rstrip(), f"{script} ended with {benchmark.returncode}", sep="\n", file=sys.stderr, flush=True)
     return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
 
 

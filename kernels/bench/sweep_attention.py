@@ -13,9 +13,8 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import TimeoutError, get_context
 
 import torch
 from torch import Tensor
@@ -44,6 +43,10 @@ BLOCKS = {
     ("int8, pointers", 128): ((128, 128, 8, 3),),
 }  # fmt: skip
 """By kernel and width of heads: queries, keys, warps, stages. What the tables of `blocks.py` have is among them."""
+
+
+PATIENCE = 60.0
+"""Seconds until candidates that have not compiled and run are given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,22 +167,33 @@ def sweep(dim: int, refused: dict[Candidate, str], rounds: int) -> None:
     sys.stdout.flush()
 
 
+def compiled(them: list[Candidate], processes: int) -> dict[Candidate, str]:
+    """`compile_one` of each, in a process of its own: what crashes or never ends takes no other with it."""
+    begin, refused = time.perf_counter(), {}
+    with get_context("spawn").Pool(processes, maxtasksperchild=1) as pool:  # its end ends all processes
+        answers = {candidate: pool.apply_async(compile_one, (candidate,)) for candidate in them}
+        for candidate, answer in answers.items():
+            try:
+                refused[candidate] = answer.get(max(0.0, begin + PATIENCE - time.perf_counter()))
+            except TimeoutError:
+                refused[candidate] = "it crashed or did not end"
+    return refused
+
+
 def main() -> None:
     """Compile in processes of their own, then time one after the other."""
     parser = argparse.ArgumentParser(description="Times attention's candidate blocks on this GPU.")
     parser.add_argument("--dims", nargs="+", type=int, default=list(SHAPES))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--processes", type=int, default=12)
-    parser.add_argument("--compile-only", action="store_true", help="fill Triton's cache, time nothing")
     given = parser.parse_args()
     begin = time.perf_counter()
     them = [candidate for dim in given.dims for candidate in candidates(dim)]
-    with ProcessPoolExecutor(given.processes, mp_context=get_context("spawn")) as pool:
-        refused = dict(zip(them, pool.map(compile_one, them), strict=True))
+    refused = compiled(them, given.processes)
     print(f"{len(them)} candidates compiled and checked in {time.perf_counter() - begin:.1f} s", flush=True)
-    for dim in given.dims if not given.compile_only else []:
+    for dim in given.dims:
         sweep(dim, refused, given.rounds)
-    print(f"{time.perf_counter() - begin:.1f} s in all")
+    print(f"{time.perf_counter() - begin:.1f} s in all", flush=True)
 
 
 if __name__ == "__main__":
