@@ -18,7 +18,11 @@ from sora_kernels._triton.tiles import on_device_of
 from sora_kernels._triton.turn import heads_side_by_side, step_of, strides_of
 
 SUMS_APART = True
-"""Whether each block's sum of values is added in float32. Without, programs need fewer registers."""
+"""Whether each block's sum of values is added in float32.
+
+Without, programs need fewer registers: on an H200 that was 1.203 times cuDNN's speed instead of 1.137, but results came
+out 0.8 % too small instead of 0.2 %, so it stays on.
+"""
 HEADROOM = tl.constexpr(8.0)
 """Weights are up to 2^8 of the largest, near the end of fp8's range: smaller ones keep more of their digits."""
 
