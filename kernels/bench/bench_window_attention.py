@@ -11,7 +11,7 @@ SHAPES = {
     "diorama 320x180 2 s": (1, 4, 13, 12, 20, 64, 2, 4, 4),
     "awkward": (1, 3, 5, 11, 19, 88, 1, 3, 2),
 }
-LARGE = {"Wan 1.3B 480p": (1, 12, 21, 30, 52, 128, 3, 6, 10), "Wan 1.3B 720p": (1, 12, 21, 45, 80, 128, 3, 6, 10)}
+LARGE = {"Wan 1.3B 480p": (1, 12, 21, 30, 52, 128, 3, 6, 10)}
 
 
 def candidates(settings: Settings, batch: int, heads: int, *numbers: int) -> Candidates:
@@ -29,7 +29,7 @@ def candidates(settings: Settings, batch: int, heads: int, *numbers: int) -> Can
         return compiled_flex(q, k, v, block_mask=blocks)
 
     if settings.device == "cuda":
-        blocks = create_block_mask(near, None, None, t * h * w, t * h * w, device="cuda")
+        blocks = create_block_mask(near, None, None, t * h * w, t * h * w, device="cuda", _compile=True)
         compiled_flex = torch.compile(flex_attention)
     on_cuda = settings.on_cuda({
         "flex_attention": flex,

@@ -11,6 +11,7 @@ import argparse
 import json
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -28,6 +29,10 @@ SHARE_OF_WARM_UP = 4
 TINY = 12
 """The largest number of a shape with --tiny."""
 SAME = 0.9999
+READY = "ready"
+"""What a benchmark that waits prints when everything is compiled."""
+LARGER_THAN_A_CACHE = 256 << 20
+"""Bytes written before each timing on a GPU, whose second cache holds 50 MiB at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,7 @@ class Settings:
     train: bool
     tiny: bool
     depth: int
+    wait: bool = False
 
     def randn(self, *shape: int) -> Tensor:
         """Noise for an input, which wants a gradient when training is timed."""
@@ -81,11 +87,17 @@ def main(
     machine, dtype = _machine(settings.device), str(settings.dtype).removeprefix("torch.")
     if not as_json:
         print(f"{operator} {dtype} {machine}, torch {torch.__version__}", flush=True)
+    able: list[tuple[Result, Candidates]] = []
     for name, shape in _chosen(settings, shapes, large or {}).items():
         result = Result(operator, name, dtype, machine, torch.__version__)
         numbers = tuple(min(number, TINY) for number in shape) if settings.tiny else shape
-        measure(candidates(settings, *numbers), settings, result)
-        print(json.dumps(asdict(result)) if as_json else f"{name:<28} {_line(result)}", flush=True)
+        able.append((result, ready(candidates(settings, *numbers), settings, result)))
+    if settings.wait:
+        print(READY, flush=True)
+        sys.stdin.readline()
+    for result, them in able:
+        result.seconds.update(medians(them, settings))
+        print(json.dumps(asdict(result)) if as_json else f"{result.shape:<28} {_line(result)}", flush=True)
 
 
 def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -105,8 +117,11 @@ def pinned(kernel: str, function: Callable[..., Tensor]) -> Callable[..., Tensor
     return run
 
 
-def measure(candidates: Candidates, settings: Settings, result: Result) -> None:
-    """Fill in the result. A candidate that can't run these arguments is left out, and its reason kept."""
+def ready(candidates: Candidates, settings: Settings, result: Result) -> Candidates:
+    """Those that can run these arguments, each run once: compiled, and compared with the first.
+
+    One that can't is left out, and its reason kept.
+    """
     able: dict[str, Candidate] = {}
     outputs: list[Tensor] = []
     for name, candidate in candidates.items():
@@ -120,7 +135,9 @@ def measure(candidates: Candidates, settings: Settings, result: Result) -> None:
             result.cosines[name] = _cosine(output, outputs[0])
         del output
     outputs.clear()
-    result.seconds.update(medians(able, settings))
+    if settings.device == "cuda":
+        torch.cuda.empty_cache()
+    return able
 
 
 def medians(candidates: Candidates, settings: Settings) -> dict[str, float]:
@@ -136,11 +153,29 @@ def medians(candidates: Candidates, settings: Settings) -> dict[str, float]:
 
 
 def _seconds(candidate: Candidate, settings: Settings) -> float:
+    if settings.device == "cuda":
+        return _seconds_on_cuda(candidate, settings)
     _wait(settings.device)
     start = time.perf_counter()
     _run(candidate, settings)
     _wait(settings.device)
     return time.perf_counter() - start
+
+
+def _seconds_on_cuda(candidate: Candidate, settings: Settings) -> float:
+    """By the GPU's own clock, its cache full of something else; writing that hides the time that launches take."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    _something_else().zero_()
+    start.record()
+    _run(candidate, settings)
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1e3
+
+
+@cache
+def _something_else() -> Tensor:
+    return torch.empty(LARGER_THAN_A_CACHE, dtype=torch.uint8, device="cuda")
 
 
 def _run(candidate: Candidate, settings: Settings) -> Tensor:
@@ -152,7 +187,7 @@ def _run(candidate: Candidate, settings: Settings) -> Tensor:
 
 
 def _cosine(found: Tensor, first: Tensor) -> float:
-    return functional.cosine_similarity(found.flatten().double(), first.flatten().double(), 0).item()
+    return functional.cosine_similarity(found.flatten().float(), first.flatten().float(), 0).item()
 
 
 def _wait(device: str) -> None:
@@ -196,13 +231,15 @@ def _settings(operator: str) -> tuple[Settings, bool]:
     parser.add_argument("--train", action="store_true", help="time the backward pass too")
     parser.add_argument("--tiny", action="store_true", help=f"no number of a shape above {TINY}: does everything run?")
     parser.add_argument("--depth", type=int, default=2, help="blocks of a whole step; bench_dit_step.py alone looks")
+    parser.add_argument("--wait", action="store_true", help="compile, print a line, wait for one, then measure")
     parser.add_argument("--json", action="store_true", help="one line of JSON for each shape")
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)
     torch.manual_seed(0)
     dtype = getattr(torch, given.dtype)
-    return Settings(given.device, dtype, given.rounds, given.train, given.tiny, given.depth), given.json
+    settings = Settings(given.device, dtype, given.rounds, given.train, given.tiny, given.depth, given.wait)
+    return settings, given.json
 
 
 def _machine(device: str) -> str:

@@ -23,9 +23,12 @@ AUTO_ON_CUDA: Mapping[str, tuple[str, ...]] = MappingProxyType({
 })  # fmt: skip
 """The backends among which "auto" takes the first that can, where the first tensor lies on a CUDA device.
 
-Attention and convolution stay with cuDNN and flash, which PyTorch calls: nobody has measured our kernels against
-them yet. Windows are Triton's because PyTorch's way copies each strip's keys. Elsewhere an operator's own order
-counts, and PyTorch, which runs anything, comes first.
+By what was measured on an NVIDIA H200 in bfloat16 on 2026-11-27, torch 2.11 and triton 3.6 (kernels/README.md): exact
+attention and convolution stay with cuDNN, which PyTorch calls, at 1.25 and 1.6 times the speed of ours; Triton prepares
+queries and keys in 0.3 ms where compiled code takes 0.4 and the formula 2.2, modulates in 0.17 (0.23, 0.34), and norms
+and gates faster than the formula. Not measured there: rms_norm and rope, which are Triton's for the same reason, one
+pass over memory, and windows, because PyTorch's way copies each strip's keys. Elsewhere an operator's own order counts,
+and PyTorch, which runs anything, comes first.
 """
 
 

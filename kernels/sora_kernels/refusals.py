@@ -58,13 +58,14 @@ def _wrong_device(tensors: list[Tensor]) -> str | None:
         return None
     if not tensors[0].is_cuda:
         return f"its inputs lie on {devices[0]}, it needs a CUDA device (or TRITON_INTERPRET=1, which is for tests)"
-    found = _capability(devices[0])
+    found = capability(devices[0])
     least = ".".join(map(str, LEAST_CAPABILITY))
     return f"compute capability {found[0]}.{found[1]}; it needs {least}" if found < LEAST_CAPABILITY else None
 
 
 @lru_cache(maxsize=16)
-def _capability(device: str) -> tuple[int, int]:
+def capability(device: str) -> tuple[int, int]:
+    """A CUDA device's compute capability."""
     return torch.cuda.get_device_capability(device)
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
-from triton.runtime.autotuner import Autotuner
 from triton.runtime.jit import JITFunction
 
 from sora_kernels._triton import (
     attention,
+    attention_int8,
     causal_conv,
     gated_residual,
     layer_norm_modulate,
@@ -50,12 +50,6 @@ def compile_only(kernel: Any, *arguments: Any, grid: Any, warmup: bool, **consta
     print(json.dumps({"kernel": kernel.fn.__name__, "tensor_cores": products, "shared": compiled.metadata.shared}))
 
 
-def first_config(tuner: Any, *arguments: Any, **constants: Any) -> None:
-    tuner.nargs = dict(zip(tuner.arg_names, arguments, strict=False))
-    config = tuner.prune_configs(constants)[0]
-    tuner.fn.run(*arguments, **constants, **config.all_kwargs())
-
-
 def randn(*shape: int) -> torch.Tensor:
     return torch.randn(shape, dtype=torch.bfloat16)
 
@@ -77,12 +71,12 @@ def compile_all(heads: int = 2, dim: int = 128, tokens: int = 64) -> None:
     causal_conv.run(frame, (frame, frame), randn(3, 64, 3, 3, 64), randn(64))
     attention.run(q, k, v, None, None, None, None)
     attention.run(q, k, v, mask, None, text, text)
-    attention.run_int8(q, k, v, None, None, None, None)
+    attention_int8.run(q, k, v, None, None, None, None)
+    attention_int8.run(q, k, v, mask, None, text, text)
     attention.run_window(q, k, v, (4, 4, 4), (1, 1, 1), None, None, None, None)
 
 
 if __name__ == "__main__":
     triton.runtime.driver.set_active(Absent(int(sys.argv[1])))
     JITFunction.run = compile_only
-    Autotuner.run = first_config
     compile_all()

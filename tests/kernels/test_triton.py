@@ -57,8 +57,9 @@ def test_every_kernel_compiles_for_hopper_and_products_use_its_tensor_cores(tmp_
     finished = python(str(HERE / "compiling.py"), "90", folder=tmp_path)
     assert finished.returncode == 0, finished.stderr
     kernels = [json.loads(line) for line in finished.stdout.splitlines()]
-    assert len(kernels) == 13
-    assert {each["kernel"] for each in kernels if each["tensor_cores"]} == {"_attention", "_causal_conv"}
+    assert len(kernels) == 17
+    with_products = {"_attention", "_attention_int8", "_causal_conv"}
+    assert {each["kernel"] for each in kernels if each["tensor_cores"]} == with_products
     assert all(each["shared"] <= 227 * 1024 for each in kernels)
 
 

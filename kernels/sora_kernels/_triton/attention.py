@@ -8,64 +8,42 @@ calculation for softmax (arXiv:1805.02867), and Dao, FlashAttention-2 (arXiv:230
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from sora_kernels._triton.eight_bit import GROUP, Keys, quantised, scale_of, sum_of_keys, to_int8
+from sora_kernels._triton.blocks import block_of, copied_in_blocks, exact_blocks
 from sora_kernels._triton.products import product
 from sora_kernels._triton.tiles import contiguous_rows, on_device_of
 from sora_kernels._triton.turn import heads_side_by_side, step_of, strides_of
 
-INTERPRETED_BLOCKS = [triton.Config({"BLOCK_Q": 32, "BLOCK_K": GROUP}, num_warps=4, num_stages=1)]
-COMPILED_BLOCKS = [
-    triton.Config({"BLOCK_Q": queries, "BLOCK_K": keys}, num_warps=warps, num_stages=stages)
-    for queries, keys, warps, stages in (
-        (128, 128, 8, 2),
-        (128, 64, 8, 3),
-        (128, 64, 8, 2),
-        (128, 64, 4, 3),
-        (128, 32, 4, 3),
-        (64, 64, 4, 3),
-        (64, 32, 4, 2),
-        (32, 64, 4, 2),
-    )
-]
-"""Hopper's 227 KiB of shared memory take the first, Ada's 99 KiB the later ones; what doesn't fit is not tried."""
 
-
-SUMS_OF_A_WARP = 4096
-"""Float32 sums that a warp can hold: 128 of a thread's 255 registers."""
-
-
-def _able(configs: list[Any], arguments: Mapping[str, Any], **more: Any) -> list[Any]:
-    """Those whose sums stay in registers; in 8 bits a block of keys is a group with one scale."""
-    given = {**arguments, **more}
-    return [
-        config
-        for config in configs
-        if config.kwargs["BLOCK_Q"] * given["WIDE"] <= SUMS_OF_A_WARP * config.num_warps
-        and (config.kwargs["BLOCK_K"] == GROUP or not given["EIGHT_BIT"])
-    ]
+@triton.jit
+def _head(x, sample, head, strides, STEP: tl.constexpr, DESCRIBED: tl.constexpr):
+    """Where the rows of one head begin; a descriptor knows by itself."""
+    return x if DESCRIBED else x + (sample.to(tl.int64) * strides[0] + head.to(tl.int64) * strides[1]) * STEP
 
 
 @triton.jit
-def _rows(pointer, stride, rows, COUNT: tl.constexpr, DIM: tl.constexpr, WIDE: tl.constexpr, CHECKED: tl.constexpr):
-    """A tile [COUNT, WIDE] of rows from `pointer` on; zero beyond `rows` of them, where checked, and beyond DIM."""
-    row, column = tl.arange(0, COUNT)[:, None], tl.arange(0, WIDE)[None, :]
-    places = pointer + row * stride + column
-    if CHECKED:
-        x = tl.load(places, mask=(row < rows) & (column < DIM), other=0)
-    elif DIM < WIDE:
-        x = tl.load(places, mask=(row < COUNT) & (column < DIM), other=0)
+def _rows(
+    x, sample, head, first, last, stride,
+    COUNT: tl.constexpr, DIM: tl.constexpr, WIDE: tl.constexpr, CHECKED: tl.constexpr, DESCRIBED: tl.constexpr,
+):  # fmt: skip
+    """A tile [COUNT, WIDE] of a head's rows from `first` on; zero from `last` on, where checked, and beyond DIM."""
+    if DESCRIBED:
+        tile = tl.reshape(x.load([sample, head, first, 0]), (COUNT, WIDE))
     else:
-        x = tl.load(places)
-    return x
+        row, column = tl.arange(0, COUNT)[:, None], tl.arange(0, WIDE)[None, :]
+        places = x + tl.cast(first, tl.int64) * stride + row * stride + column
+        if CHECKED:
+            tile = tl.load(places, mask=(first + row < last) & (column < DIM), other=0)
+        elif DIM < WIDE:
+            tile = tl.load(places, mask=(row < COUNT) & (column < DIM), other=0)
+        else:
+            tile = tl.load(places)
+    return tile
 
 
 @triton.jit
@@ -79,23 +57,16 @@ def _near(key, query, grid, window):
 
 @triton.jit
 def _over_keys(
-    acc, total, peak, q, q_scale, unit, query, k_ptr, v_ptr, k_scale_ptr, mask_ptr, first, last, k_stride, v_stride,
+    acc, total, peak, q, unit, query, k_at, v_at, mask_ptr, sample, head, first, last, k_stride, v_stride,
     grid, window,
-    CHECKED: tl.constexpr, MASKED: tl.constexpr, WINDOWED: tl.constexpr, EIGHT_BIT: tl.constexpr,
-    BLOCK_K: tl.constexpr, DIM: tl.constexpr, WIDE: tl.constexpr,
+    CHECKED: tl.constexpr, MASKED: tl.constexpr, WINDOWED: tl.constexpr, DESCRIBED: tl.constexpr,
+    STAGES: tl.constexpr, BLOCK_K: tl.constexpr, DIM: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """Attend to keys first .. last - 1: sums of weighted values, sums of weights, largest scores in powers of two."""
-    k_ptr += tl.cast(first, tl.int64) * k_stride
-    v_ptr += tl.cast(first, tl.int64) * v_stride
-    for start in tl.range(first, last, BLOCK_K):
-        left = last - start
+    for start in tl.range(first, last, BLOCK_K, num_stages=STAGES):
         key = start + tl.arange(0, BLOCK_K)
-        k = _rows(k_ptr, k_stride, left, BLOCK_K, DIM, WIDE, CHECKED)
-        if EIGHT_BIT:
-            factor = q_scale * tl.load(k_scale_ptr + start // BLOCK_K)
-            scores = tl.dot(q, tl.trans(k), out_dtype=tl.int32).to(tl.float32) * factor[:, None]
-        else:
-            scores = product(q, tl.trans(k), tl.zeros((q.shape[0], BLOCK_K), tl.float32))
+        k = _rows(k_at, sample, head, start, last, k_stride, BLOCK_K, DIM, WIDE, CHECKED, DESCRIBED)
+        scores = product(q, tl.trans(k), tl.zeros((q.shape[0], BLOCK_K), tl.float32))
         if CHECKED:
             scores = tl.where((key < last)[None, :], scores, float("-inf"))
         if MASKED:
@@ -110,19 +81,18 @@ def _over_keys(
         weights = tl.exp2(scores * unit - base[:, None])
         fade = tl.exp2(peak - base)
         total = total * fade + tl.sum(weights, axis=1)
-        v = _rows(v_ptr, v_stride, left, BLOCK_K, DIM, WIDE, CHECKED)
+        v = _rows(v_at, sample, head, start, last, v_stride, BLOCK_K, DIM, WIDE, CHECKED, DESCRIBED)
         acc = product(weights.to(v.dtype), v, acc * fade[:, None])
         peak = higher
-        k_ptr += BLOCK_K * k_stride
-        v_ptr += BLOCK_K * v_stride
     return acc, total, peak
 
 
 @triton.jit
 def _over_window(
-    acc, total, peak, q, q_scale, unit, query, k_ptr, v_ptr, k_scale_ptr, mask_ptr, begin, end, k_stride, v_stride,
+    acc, total, peak, q, unit, query, k_at, v_at, mask_ptr, sample, head, begin, end, k_stride, v_stride,
     grid, window,
-    MASKED: tl.constexpr, EIGHT_BIT: tl.constexpr, BLOCK_K: tl.constexpr, DIM: tl.constexpr, WIDE: tl.constexpr,
+    MASKED: tl.constexpr, DESCRIBED: tl.constexpr, STAGES: tl.constexpr,
+    BLOCK_K: tl.constexpr, DIM: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """Attend to the rows that queries begin .. end see: those around theirs, or all where they span two frames."""
     height, width = grid[1], grid[2]
@@ -133,93 +103,81 @@ def _over_window(
         top, bottom = 0, height - 1
     for frame in range(tl.maximum(first_frame - window[0], 0), tl.minimum(last_frame + window[0] + 1, grid[0])):
         acc, total, peak = _over_keys(
-            acc, total, peak, q, q_scale, unit, query, k_ptr, v_ptr, k_scale_ptr, mask_ptr,
+            acc, total, peak, q, unit, query, k_at, v_at, mask_ptr, sample, head,
             (frame * height + top) * width, (frame * height + bottom + 1) * width, k_stride, v_stride,
-            grid, window, True, MASKED, True, EIGHT_BIT, BLOCK_K, DIM, WIDE,
+            grid, window, True, MASKED, True, DESCRIBED, STAGES, BLOCK_K, DIM, WIDE,
         )  # fmt: skip
     return acc, total, peak
 
 
-@triton.autotune(
-    INTERPRETED_BLOCKS if triton.knobs.runtime.interpret else COMPILED_BLOCKS,
-    key=["size", "MASKED", "WINDOWED", "EIGHT_BIT", "DIM"],
-    prune_configs_by={"early_config_prune": _able},
-    cache_results=True,
-)
-@triton.jit(do_not_specialize=["size"])
+SIZES = ["tokens", "keys", "extras", "q_strides", "k_strides", "v_strides", "extra_k_strides", "extra_v_strides"]
+SIZES += ["out_strides", "mask_stride", "grid", "window"]
+"""What no kernel is compiled for anew: strides are in steps, see `turn.step_of`."""
+
+
+@triton.jit(do_not_specialize=SIZES)
 def _attention(
-    q_ptr, k_ptr, v_ptr, k_scale_ptr, extra_k_ptr, extra_v_ptr, extra_scale_ptr, mask_ptr, out_ptr,
-    tokens, keys, extras, unit, size, q_strides, k_strides, v_strides, extra_k_strides, extra_v_strides, out_strides,
-    scale_strides, extra_scale_strides, mask_stride, grid, window,
-    MASKED: tl.constexpr, WINDOWED: tl.constexpr, EIGHT_BIT: tl.constexpr, EXTRA: tl.constexpr,
-    STEP: tl.constexpr, DIM: tl.constexpr, WIDE: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
+    q_at, k_at, v_at, extra_k_at, extra_v_at, mask_ptr, out_ptr, tokens, keys, extras, unit,
+    q_strides, k_strides, v_strides, extra_k_strides, extra_v_strides, out_strides, mask_stride, grid, window,
+    MASKED: tl.constexpr, WINDOWED: tl.constexpr, EXTRA: tl.constexpr, DESCRIBED: tl.constexpr, STEP: tl.constexpr,
+    DIM: tl.constexpr, WIDE: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    sample, head = tl.program_id(2).to(tl.int64), tl.program_id(1).to(tl.int64)
+    """Tensors are pointers, or descriptors of blocks (1, 1, rows, WIDE), which the copy engine reads."""
+    sample, head = tl.program_id(2), tl.program_id(1)
     begin = tl.program_id(0) * BLOCK_Q
     query = begin + tl.arange(0, BLOCK_Q)
-    q_ptr += (sample * q_strides[0] + head * q_strides[1] + begin.to(tl.int64) * q_strides[2]) * STEP
-    k_ptr += (sample * k_strides[0] + head * k_strides[1]) * STEP
-    v_ptr += (sample * v_strides[0] + head * v_strides[1]) * STEP
+    q_at = _head(q_at, sample, head, q_strides, STEP, DESCRIBED)
+    k_at = _head(k_at, sample, head, k_strides, STEP, DESCRIBED)
+    v_at = _head(v_at, sample, head, v_strides, STEP, DESCRIBED)
     k_row, v_row = k_strides[2] * STEP, v_strides[2] * STEP
-    k_scale_ptr += sample * scale_strides[0] + head * scale_strides[1]
-    mask_ptr += sample * mask_stride
+    mask_ptr += sample.to(tl.int64) * mask_stride
 
-    q = _rows(q_ptr, q_strides[2] * STEP, tokens - begin, BLOCK_Q, DIM, WIDE, True)
-    q_scale = tl.full((BLOCK_Q,), 1.0, tl.float32)
-    if EIGHT_BIT:
-        wide = q.to(tl.float32) * unit
-        q_scale = scale_of(tl.max(tl.abs(wide), axis=1))
-        q = to_int8(wide / q_scale[:, None])
-        unit = 1.0
-
+    q = _rows(q_at, sample, head, begin, tokens, q_strides[2] * STEP, BLOCK_Q, DIM, WIDE, True, DESCRIBED)
     acc = tl.zeros((BLOCK_Q, WIDE), tl.float32)
     total = tl.zeros((BLOCK_Q,), tl.float32)
     peak = tl.full((BLOCK_Q,), float("-inf"), tl.float32)
     if WINDOWED:
         acc, total, peak = _over_window(
-            acc, total, peak, q, q_scale, unit, query, k_ptr, v_ptr, k_scale_ptr, mask_ptr, begin,
-            tl.minimum(begin + BLOCK_Q, tokens) - 1, k_row, v_row, grid, window, MASKED, EIGHT_BIT, BLOCK_K, DIM, WIDE,
+            acc, total, peak, q, unit, query, k_at, v_at, mask_ptr, sample, head, begin,
+            tl.minimum(begin + BLOCK_Q, tokens) - 1, k_row, v_row, grid, window,
+            MASKED, DESCRIBED, STAGES, BLOCK_K, DIM, WIDE,
         )  # fmt: skip
     else:
         whole = keys // BLOCK_K * BLOCK_K
         acc, total, peak = _over_keys(
-            acc, total, peak, q, q_scale, unit, query, k_ptr, v_ptr, k_scale_ptr, mask_ptr, 0, whole,
-            k_row, v_row, grid, window, False, MASKED, False, EIGHT_BIT, BLOCK_K, DIM, WIDE,
+            acc, total, peak, q, unit, query, k_at, v_at, mask_ptr, sample, head, 0, whole, k_row, v_row,
+            grid, window, False, MASKED, False, DESCRIBED, STAGES, BLOCK_K, DIM, WIDE,
         )  # fmt: skip
         acc, total, peak = _over_keys(
-            acc, total, peak, q, q_scale, unit, query, k_ptr, v_ptr, k_scale_ptr, mask_ptr, whole, keys,
-            k_row, v_row, grid, window, True, MASKED, False, EIGHT_BIT, BLOCK_K, DIM, WIDE,
+            acc, total, peak, q, unit, query, k_at, v_at, mask_ptr, sample, head, whole, keys, k_row, v_row,
+            grid, window, True, MASKED, False, DESCRIBED, 1, BLOCK_K, DIM, WIDE,
         )  # fmt: skip
     if EXTRA:
-        extra_k_ptr += (sample * extra_k_strides[0] + head * extra_k_strides[1]) * STEP
-        extra_v_ptr += (sample * extra_v_strides[0] + head * extra_v_strides[1]) * STEP
-        extra_scale_ptr += sample * extra_scale_strides[0] + head * extra_scale_strides[1]
         acc, total, peak = _over_keys(
-            acc, total, peak, q, q_scale, unit, query, extra_k_ptr, extra_v_ptr, extra_scale_ptr, mask_ptr + keys,
+            acc, total, peak, q, unit, query,
+            _head(extra_k_at, sample, head, extra_k_strides, STEP, DESCRIBED),
+            _head(extra_v_at, sample, head, extra_v_strides, STEP, DESCRIBED), mask_ptr + keys, sample, head,
             0, extras, extra_k_strides[2] * STEP, extra_v_strides[2] * STEP, grid, window,
-            True, MASKED, False, EIGHT_BIT, BLOCK_K, DIM, WIDE,
+            True, MASKED, False, DESCRIBED, 1, BLOCK_K, DIM, WIDE,
         )  # fmt: skip
 
     out = acc / tl.where(total > 0, total, 1.0)[:, None]
     column = tl.arange(0, WIDE)[None, :]
-    out_ptr += (sample * out_strides[0] + head * out_strides[1] + begin.to(tl.int64) * out_strides[2]) * STEP
+    out_ptr = _head(out_ptr, sample, head, out_strides, STEP, False) + begin.to(tl.int64) * (out_strides[2] * STEP)
     places = out_ptr + tl.arange(0, BLOCK_Q)[:, None] * (out_strides[2] * STEP) + column
     tl.store(places, out.to(out_ptr.dtype.element_ty), mask=(query < tokens)[:, None] & (column < DIM))
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
-    """Keys and values (b, heads, n, dim) of one part of the sequence; keys in 8 bits have scales."""
+class Side(NamedTuple):
+    """Keys and values (b, heads, n, dim) of one part of the sequence, with contiguous rows."""
 
     k: Tensor
     v: Tensor
-    scales: Tensor
 
     @classmethod
-    def of(cls, k: Tensor | Keys, v: Tensor) -> Side:
-        """Both with contiguous rows; keys that have no scales get a stand-in, which isn't read."""
-        values, scales = k if isinstance(k, Keys) else (k, k)
-        return cls(contiguous_rows(values), contiguous_rows(v), scales)
+    def of(cls, k: Tensor, v: Tensor) -> Side:
+        """Both, copied where their rows are not contiguous."""
+        return cls(contiguous_rows(k), contiguous_rows(v))
 
 
 def run(
@@ -234,26 +192,6 @@ def run(
     """`sora_kernels.attention`: q (b, heads, n, dim), keys and values, mask (b, n_k + m)."""
     extra = None if extra_k is None or extra_v is None else Side.of(extra_k, extra_v)
     return _launch(q, Side.of(k, v), extra, mask, scale)
-
-
-def run_int8(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor | None,
-    scale: float | None,
-    extra_k: Tensor | None,
-    extra_v: Tensor | None,
-) -> Tensor:
-    """`attention` with q and k as int8; v stays as it is. Arguments as of `run`."""
-    own, more = (None, None) if mask is None else (mask[:, : k.shape[2]], mask[:, k.shape[2] :])
-    total, count = sum_of_keys(k, own)
-    if extra_k is None or extra_v is None:
-        return _launch(q, Side.of(quantised(k, total / count.clamp(min=1), own), v), None, mask, scale)
-    extra_total, extra_count = sum_of_keys(extra_k, more)
-    mean = (total + extra_total) / (count + extra_count).clamp(min=1)
-    extra = Side.of(quantised(extra_k, mean, more), extra_v)
-    return _launch(q, Side.of(quantised(k, mean, own), v), extra, mask, scale)
 
 
 def run_window(
@@ -285,27 +223,25 @@ def _launch(
     out = heads_side_by_side(q)
     if not q.numel():
         return out
-    eight_bit, more = own.k.dtype == torch.int8, extra or own
+    more, wide = extra or own, max(16, triton.next_power_of_2(dim))
     q, mask = contiguous_rows(q), None if mask is None else mask.contiguous()
-    step = step_of(q, own.k, own.v, more.k, more.v, out)
+    step = step_of(q, *own, *more, out)
     with on_device_of(q):
-        _attention[lambda chosen: (triton.cdiv(tokens, chosen["BLOCK_Q"]), heads, batch)](
-            q, own.k, own.v, own.scales, more.k, more.v, more.scales, q if mask is None else mask, out,
-            tokens, own.k.shape[2], more.k.shape[2], _unit(scale, dim), _size(tokens, own.k.shape[2]),
-            *(strides_of(x, step) for x in (q, own.k, own.v, more.k, more.v, out)),
-            own.scales.stride()[:2], more.scales.stride()[:2], 0 if mask is None else mask.stride(0),
+        blocks, described = exact_blocks(q), copied_in_blocks(q, *own, *more)
+        read = (q, *own, *more)
+        if described:
+            read = (block_of(q, blocks.queries, wide), *(block_of(x, blocks.keys, wide) for x in (*own, *more)))
+        _attention[(triton.cdiv(tokens, blocks.queries), heads, batch)](
+            *read, q if mask is None else mask, out, tokens, own.k.shape[2], more.k.shape[2], unit_of(scale, dim),
+            *(strides_of(x, step) for x in (q, *own, *more, out)), 0 if mask is None else mask.stride(0),
             grid or (1, 1, 1), window,
-            MASKED=mask is not None, WINDOWED=grid is not None, EIGHT_BIT=eight_bit, EXTRA=extra is not None,
-            STEP=step, DIM=dim, WIDE=max(32 if eight_bit else 16, triton.next_power_of_2(dim)),
+            MASKED=mask is not None, WINDOWED=grid is not None, EXTRA=extra is not None, DESCRIBED=described,
+            STEP=step, DIM=dim, WIDE=wide,
+            BLOCK_Q=blocks.queries, BLOCK_K=blocks.keys, STAGES=blocks.stages, num_warps=blocks.warps,
         )  # fmt: skip
     return out
 
 
-def _unit(scale: float | None, dim: int) -> float:
+def unit_of(scale: float | None, dim: int) -> float:
     """The scale of the scores as powers of two."""
     return (dim**-0.5 if scale is None else scale) * math.log2(math.e)
-
-
-def _size(tokens: int, keys: int) -> int:
-    """A number that lengths of about a factor of four share, so that each is tuned once."""
-    return 64 * (tokens.bit_length() // 2) + keys.bit_length() // 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
@@ -9,12 +11,24 @@ from torch import Tensor
 
 from sora_kernels._triton.products import product
 from sora_kernels._triton.tiles import on_device_of
+from sora_kernels.refusals import interpreted
 
-INTERPRETED_BLOCKS = [triton.Config({"PIXELS": 32, "OUT": 16, "IN": 16}, num_warps=4, num_stages=1)]
-COMPILED_BLOCKS = [
-    triton.Config({"PIXELS": pixels, "OUT": out, "IN": inward}, num_warps=warps, num_stages=3)
-    for pixels, out, inward, warps in ((128, 128, 64, 8), (128, 64, 64, 4), (128, 128, 32, 8), (64, 64, 32, 4))
-]
+
+class Blocks(NamedTuple):
+    """Pixels, channels out and in of a tile, warps of a program."""
+
+    pixels: int
+    out: int
+    inward: int
+    warps: int
+
+
+def _blocks(frame: Tensor, out_channels: int) -> Blocks:
+    if interpreted():
+        return Blocks(32, 16, 16, 4)
+    if frame.element_size() > 2:
+        return Blocks(32, 32, 16, 4)
+    return Blocks(128, 128, 64, 8) if out_channels > 64 else Blocks(128, 64, 64, 4)
 
 
 @triton.jit
@@ -37,12 +51,7 @@ def _taps(
     return acc
 
 
-@triton.autotune(
-    INTERPRETED_BLOCKS if triton.knobs.runtime.interpret else COMPILED_BLOCKS,
-    key=["channels", "out_channels", "FRAMES", "SIDE"],
-    cache_results=True,
-)
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width", "length"])
 def _causal_conv(
     now_ptr, before_ptr, first_ptr, weight_ptr, bias_ptr, out_ptr, height, width, channels, out_channels,
     now_strides, before_strides, first_strides, length,
@@ -88,13 +97,13 @@ def run(frame: Tensor, past: tuple[Tensor, ...], weight: Tensor, bias: Tensor | 
     frames = [_channels_last(each) for each in (frame, *reversed(past))]
     pointers = (*frames, *[frames[0]] * (3 - len(frames)))
     weight = weight.contiguous()
+    blocks = _blocks(frame, out_channels)
     with on_device_of(frame):
-        _causal_conv[lambda chosen: (
-            triton.cdiv(height * width, chosen["PIXELS"]), triton.cdiv(out_channels, chosen["OUT"]), batch
-        )](
+        _causal_conv[triton.cdiv(height * width, blocks.pixels), triton.cdiv(out_channels, blocks.out), batch](
             *pointers, weight, weight if bias is None else bias.contiguous(), out, height, width, channels,
             out_channels, *((each.stride(0), each.stride(2), each.stride(3)) for each in pointers), len(weight),
             FRAMES=len(frames), BIASED=bias is not None, SIDE=side,
+            PIXELS=blocks.pixels, OUT=blocks.out, IN=blocks.inward, num_warps=blocks.warps, num_stages=3,
         )  # fmt: skip
     return out.movedim(-1, 1)
 

@@ -46,7 +46,8 @@ def _qk_norm_rope(
         token, head = (row // heads).to(tl.int64), (row % heads).to(tl.int64)
     known = (token < tokens) & (head < heads)
     inside = known[:, None] & (tl.arange(0, DIM)[None, :] < dim)
-    cos, sin = angles(cos_ptr, sin_ptr, sample, token, known, dim // 2, table_strides, DIM // 2)
+    turned = tl.program_id(0).to(tl.int64) + tl.arange(0, 1) if TOGETHER else token
+    cos, sin = angles(cos_ptr, sin_ptr, sample, turned, turned < tokens, dim // 2, table_strides, DIM // 2)
     q_places = places_of(sample, head, token, q_strides, STEP, DIM)
     k_places = places_of(sample, head, token, k_strides, STEP, DIM)
     out_places = places_of(sample, head, token, out_strides, STEP, DIM)
