@@ -13,6 +13,7 @@ from torch import Tensor
 from sora_cli.engine.canvas import Canvas
 from sora_cli.engine.memory import SIDES
 from sora_cli.errors import is_out_of_memory
+from sora_cli.machine import give_back_memory
 from sora_cli.model.vae.cogvideox import CogVideoXVAE
 from sora_cli.model.vae.patch import SPACE, PatchVAE
 from sora_cli.model.vae.wan import WanVAE
@@ -90,7 +91,8 @@ def decode_groups(vae: PatchVAE, latents: Iterable[Tensor], side: int) -> Iterat
             region = (..., slice(tile.top * SPACE, tile.bottom * SPACE), slice(tile.left * SPACE, tile.right * SPACE))
             frames[region] = rearrange(pixels, "c T h w -> T c h w").float().cpu()
         yield frames[-1:] if before is None else frames
-        del frames  # before the next ones are made
+        del frames, pixels  # before the next ones are made
+        give_back_memory()  # a heap in pieces grows from frame to frame
         before = latent
 
 

@@ -33,7 +33,7 @@ WHOLES = 8  # latents of a window of the whole picture: solver, what is known, a
 # and .mkv) to 55 (.webm).
 WRITTEN = 110
 ENLARGED = 70  # bytes for each value of a frame while the level before it is enlarged to it
-READ = 60  # bytes for each value of a frame of a clip: its decoder, and the frames that are compared and joined
+READ = 25  # bytes for each value of a frame of a clip: its decoder, and the frames that are compared and joined
 
 
 @dataclass(frozen=True, slots=True)
