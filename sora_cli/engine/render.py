@@ -1,6 +1,7 @@
 """A request becomes a file. Importing this module is cheap: torch comes once the job's folder is there."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -137,13 +138,25 @@ def _result(studio: "Studio", written: Written, notes: tuple[str, ...]) -> Resul
 
 
 def _peak_memory() -> int | None:
-    """The largest resident set of this process so far, in bytes; None where the system doesn't tell."""
+    """The largest resident set of this process so far, in bytes; None where the system doesn't tell.
+
+    Linux counts in ru_maxrss what the process that started this one held, so its own high-water mark is read there.
+    """
+    if mark := re.search(r"^VmHWM:\s*(\d+) kB$", _status(), re.MULTILINE):
+        return int(mark[1]) * 1024
     try:
         import resource
     except ImportError:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _status() -> str:
+    try:
+        return Path("/proc/self/status").read_text()
+    except OSError:
+        return ""
 
 
 def _device_peak(device: str) -> int | None:

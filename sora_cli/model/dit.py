@@ -13,7 +13,6 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from sora_cli.model.layers import FrameConv, FrameResidual, Projector, RMSNorm, learned, masked, sinusoid
-from sora_cli.model.placing import Placing
 from sora_cli.model.recall import Memory, Pointer, Recall, Sheet
 from sora_kernels import gated_residual, layer_norm_modulate, qk_norm_rope_attention, rope_table
 from sora_weights.spec import DiTSpec
@@ -190,7 +189,6 @@ class DiT(nn.Module):
         self.last_time = nn.Linear(width, 2 * width)
         self.unpatchify = nn.Linear(width, conv * patch * patch)
         self.pointer = Pointer(width, patch)
-        self.placing = Placing(spec)
         self.join = FrameConv(2 * conv + spec.channels + 1, conv)
         self.head_block = FrameResidual(conv)
         self.head = FrameConv(conv, spec.channels, zero=True)
@@ -278,25 +276,21 @@ class DiT(nn.Module):
         for block in self.blocks:
             tokens = block(tokens, words, sheet, time, t, rotary, keys)
 
-        pointed, looked = self.pointer(tokens, sheet)
         copied = rearrange(
-            pointed,
+            self.pointer(tokens, sheet),
             "b (p q) (t h w) c -> b c t (h p) (w q)",
             t=t,
             h=h // patch,
             p=patch,
             q=patch,
         )
-        last = tokens
         shift, scale = repeat(self.last_time(condition), "b t (two d) -> two b (t n) d", two=2, n=tokens.shape[1] // t)
         tokens = self.unpatchify(layer_norm_modulate(tokens, shift.to(dtype), scale.to(dtype)))
         deep = rearrange(tokens, "b (t h w) (c p q) -> b c t (h p) (w q)", t=t, h=h // patch, p=patch, q=patch)
         y = self.head_block(self.join(torch.cat([stem, deep, copied.to(dtype)], 1), mask), mask)
         detail = self.head(F.silu(y), mask).float()
         clean = x * (spread**2 * (1 - level) / total**2) + detail * (spread * level / total)
-        with torch.autocast(x.device.type, enabled=False):
-            added, _ = self.placing(last, looked, sheet, pooled, place.seconds, place.rate, clean, mask)
-        return masked(clean + added * (level > 0), mask)
+        return masked(clean, mask)
 
     def _keys(self, mask: Tensor | None, words: int) -> Tensor | None:
         """Which keys of the attention are real: the patches of a padded batch, then all text tokens."""

@@ -52,16 +52,15 @@ class Memory(nn.Module):
         embedded = self.embed(rearrange(latents, "b views c h w -> (b views) c h w"))
         tokens = rearrange(embedded, "(b views) d h w -> b (views h w) d", b=len(figure)) + self.place
         shown = rearrange(latents, "b views c h w -> b (views h w) c")
-        return Sheet(figure, tokens, shown, found[:, None, None].to(tokens.dtype))
+        return Sheet(tokens, shown, found[:, None, None].to(tokens.dtype))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sheet:
-    """What the memory holds for a batch: which figures (b,), their tokens (b, m, d), the latents and coverage behind
-    them (b, m, c + 1), and 1 or 0, (b, 1, 1), for whether there is anything.
+    """What the memory holds for a batch: tokens (b, m, d), the latents and coverage behind them (b, m, c + 1), and 1
+    or 0, (b, 1, 1), for whether there is anything.
     """
 
-    figure: Tensor
     tokens: Tensor
     latents: Tensor
     found: Tensor
@@ -112,8 +111,8 @@ class Pointer(nn.Module):
         super().__init__()
         self.asking = Asking(width, patch * patch)
 
-    def forward(self, x: Tensor, sheet: Sheet) -> tuple[Tensor, Tensor]:
-        """(b, n, d) -> latents and coverage, (b, heads, n, c + 1), and where each head looked, (b, heads, n, m)."""
+    def forward(self, x: Tensor, sheet: Sheet) -> Tensor:
+        """(b, n, d) -> the sheets' latents and coverage, (b, heads, n, c + 1)."""
         q, k = self.asking(x, sheet.tokens)
         looked = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)
-        return looked @ (sheet.latents * sheet.found)[:, None], looked
+        return looked @ (sheet.latents * sheet.found)[:, None]

@@ -70,3 +70,16 @@ def test_sizes_are_told_in_powers_of_1024(size: int | None, text: str) -> None:
 
 def test_the_version_is_told(sora: Sora) -> None:
     assert sora("--version").out == f"sora {__version__}\n"
+
+
+def test_intel_cores_count_no_bfloat16_outside_of_amx(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = "vendor_id\t: {}\nflags\t\t: fpu avx512_bf16 {}\n"
+    for vendor, more, kept in (
+        ("GenuineIntel", "", False),
+        ("AuthenticAMD", "", True),
+        ("GenuineIntel", "amx_bf16", False),
+    ):
+        text = facts.format(vendor, more)
+        monkeypatch.setattr(machine, "_text", lambda _, text=text: text)
+        assert ("avx512_bf16" in machine.cpu_flags()) is kept
+        assert bool(machine.FAST_FLAGS["bfloat16"] & machine.cpu_flags()) is (kept or bool(more))

@@ -33,7 +33,7 @@ def described(name: str = "diorama", **changes: Any) -> dict[str, Any]:
             "steps": 20, "guidance": 3.0, "min_side": 16,
         },
         "files": {file: hashlib.sha256(content).hexdigest() for file, content in CONTENTS.items()},
-        "dit": {"depth": 5},
+        "dit": {"depth": 5, "heads": 4},
         "vae": {},
         "text": {"vocabulary": 900},
         **changes,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
@@ -10,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sora_cli.engine.networks import load_bert
+from sora_cli.engine.vocabulary import read_tokenizer
 from sora_cli.model.dit import DiT
 from sora_weights.families.diorama import FAMILY
 from sora_weights.spec import TextSpec
@@ -17,8 +19,16 @@ from sora_weights.spec import TextSpec
 FOCUS = 3.0  # how much more a latent weighs in the loss where it is all figure
 
 
-def caption_table(kept: Path, builtin: Path, device: str) -> tuple[Tensor, Tensor]:
-    """Features of all captions in float16, (captions, tokens, e), and which tokens are real; made once, then kept.
+class Captions(NamedTuple):
+    """Features of captions in float16, (captions, m, e), which tokens are real, and which they are, (captions, m)."""
+
+    features: Tensor
+    seen: Tensor
+    tokens: Tensor
+
+
+def caption_table(kept: Path, builtin: Path, device: str) -> Captions:
+    """The captions' features; made once, then kept.
 
     `builtin` holds text.safetensors and tokenizer.json (`train.py text`).
     """
@@ -27,9 +37,17 @@ def caption_table(kept: Path, builtin: Path, device: str) -> tuple[Tensor, Tenso
         spec = TextSpec(len(weights["embeddings.word_embeddings.weight"]))
         encoder = load_bert(builtin / "text.safetensors", builtin / "tokenizer.json", spec, device)
         parts = [tuple(each.cpu() for each in encoder(batch)) for batch in _batches(captions(), 512)]
-        save_file({"features": torch.cat([f.half() for f, _ in parts]), "seen": torch.cat([s for _, s in parts])}, kept)
-    table = load_file(kept, device)
-    return table["features"], table["seen"]
+        tokens = torch.tensor([each.ids for each in _tokenizer(builtin, spec).encode_batch(captions())])
+        features, seen = (torch.cat(each) for each in zip(*parts, strict=True))
+        save_file({"features": features.half(), "seen": seen, "tokens": tokens}, kept)
+    return Captions(**load_file(kept, device))
+
+
+def _tokenizer(builtin: Path, spec: TextSpec) -> Any:
+    tokenizer = read_tokenizer(builtin / "tokenizer.json")
+    tokenizer.enable_truncation(spec.tokens)
+    tokenizer.enable_padding(length=spec.tokens)
+    return tokenizer
 
 
 def _batches(items: list[str], size: int) -> Iterator[list[str]]:

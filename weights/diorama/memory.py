@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from dit_training import Captions
 from einops import rearrange, reduce, repeat
 from examples import WORDINGS, Batch, combinations
 from torch import Tensor, nn
@@ -9,7 +10,6 @@ from vocabulary import SUBJECTS
 from world import Sprites
 
 from sora_cli.model.dit import DiT
-from sora_cli.model.placing import Placing
 from sora_cli.model.recall import Asking, Memory
 from sora_cli.model.vae.patch import SPACE, TIME, PatchVAE
 
@@ -19,14 +19,14 @@ ROUNDS = 3  # of finding each figure's name among the words of its captions
 PLAIN = 0.25  # a latent with less of the figure in it teaches nothing
 
 
-def fill_memory(net: DiT, captions: tuple[Tensor, Tensor], sprites: Sprites, vae: PatchVAE) -> None:
+def fill_memory(net: DiT, captions: Captions, sprites: Sprites, vae: PatchVAE) -> None:
     """Put every subject's picture, facing left and in the mirror, and the meaning of its name into the network's
     memory.
     """
     memory, side = net.memory, net.spec.sheet
-    features, seen = (each[::FEWER] for each in captions)
-    memory.centre.copy_(features[seen].float().mean(0))
-    memory.names.copy_(_names(memory, *captions))
+    few = Captions(*(each[::FEWER].to(memory.centre.device) for each in captions))
+    memory.centre.copy_(few.features[few.seen].float().mean(0))
+    memory.names.copy_(names_of(memory, few))
     pictures = sprites.level(side * SPACE)[sprites.first].float() / 255
     pictures = F.interpolate(pictures, (side * SPACE, side * SPACE), mode="area")
     both = torch.stack([pictures, pictures.flip(-1)], 1).flatten(0, 1)
@@ -35,23 +35,20 @@ def fill_memory(net: DiT, captions: tuple[Tensor, Tensor], sprites: Sprites, vae
     cover = reduce(both[:, 3:], "b c (h p) (w q) -> b c h w", "mean", p=SPACE, q=SPACE)
     sheets = torch.cat([latents / rearrange(net.spread.to(latents), "c -> c 1 1"), cover], 1)
     memory.sheets.copy_(rearrange(sheets, "(b views) c h w -> b views c h w", views=2))
-    fill_pictures(net, sprites, vae)
 
 
-def fill_pictures(net: DiT, sprites: Sprites, vae: PatchVAE) -> None:
-    """Put every subject's picture, as sharp as it is kept, and the linear part of the autoencoder into the network."""
-    placing, side = net.placing, net.spec.picture
-    pictures = sprites.level(side)[sprites.first].float() / 255
-    placing.pictures.copy_(F.interpolate(pictures, (side, side), mode="area"))
-    for name in ("basis", "scale", "mean"):
-        getattr(placing, name).copy_(getattr(vae, name))
+def names_of(memory: Memory, captions: Captions) -> Tensor:
+    """For each subject the mean of the words of its captions that say it best; unit vectors (figures, e).
 
-
-def _names(memory: Memory, features: Tensor, seen: Tensor) -> Tensor:
-    """For each subject the mean of the words of its captions that say it best; unit vectors (figures, e)."""
+    Only words that no other subject's captions hold count: a snowman is not found by its snow.
+    """
     subjects = list(SUBJECTS)
-    owner = torch.tensor([subjects.index(who[0]) for who in combinations() for _ in range(WORDINGS)])
-    owner, features, seen = (each[::FEWER].to(memory.centre.device) for each in (owner, features, seen))
+    owner = torch.tensor([subjects.index(who[0]) for who in combinations() for _ in range(WORDINGS)])[::FEWER]
+    features, seen, tokens = captions
+    owner = owner.to(features.device)
+    used = torch.zeros(int(tokens.max()) + 1, len(subjects), dtype=torch.bool, device=features.device)
+    used[tokens, owner[:, None].expand_as(tokens)] = True
+    seen = seen & (used.sum(1) == 1)[tokens]
     words = F.normalize(features.float() - memory.centre, dim=-1)
     rows = torch.arange(len(owner), device=owner.device)
     chosen = (words * seen[..., None]).sum(1)
@@ -71,13 +68,10 @@ class Pointing:
 
     def __init__(self, net: DiT) -> None:
         self._asked: list[Tensor] = []
-        self._cover: list[Tensor] = []
         self._side, self._patch = net.spec.sheet, net.spec.patch
         for module in net.modules():
             if isinstance(module, Asking):
                 module.register_forward_hook(self._note)
-            if isinstance(module, Placing):
-                module.register_forward_hook(lambda _module, _inputs, outputs: self._cover.append(outputs[1]))
 
     def _note(self, _asking: nn.Module, _inputs: tuple[Tensor, Tensor], asked: tuple[Tensor, Tensor]) -> None:
         q, k = asked
@@ -86,15 +80,8 @@ class Pointing:
 
     def loss(self, batch: Batch) -> Tensor:
         """Mean cross-entropy between where the heads look and the four entries of the right sheet around the true
-        point, and between the predicted and the true share of the figure.
+        point.
         """
-        return self._looking(batch) + self._covering(batch)
-
-    def _covering(self, batch: Batch) -> Tensor:
-        error = F.binary_cross_entropy_with_logits(self._cover.pop(), batch.figure, reduction="none")
-        return error.mean() if batch.mask is None else (error * batch.mask).sum() / batch.mask.sum()
-
-    def _looking(self, batch: Batch) -> Tensor:
         order = "b t (h p) (w q) -> b (p q) (t h w)"
         share = rearrange(batch.figure, order, p=self._patch, q=self._patch)
         x, y = (

@@ -10,7 +10,7 @@ from typing import Any
 
 import checkpoint
 import torch
-from dit_training import denoising_loss
+from dit_training import Captions, denoising_loss
 from examples import Batch, Examples, Mixture, Studio, latent_spread
 from feed import Feed
 from memory import Pointing, fill_memory
@@ -122,15 +122,6 @@ def train_autoencoder(run: Path, sprites: Sprites, timetable: Timetable, device:
     report()
 
 
-FIGURES = ("placing.", "pointer.", "join.", "head", "unpatchify.", "last_time.")  # what draws them, at the end
-
-
-def freeze_trunk(net: DiT) -> None:
-    """Let training change only what comes behind the blocks: half of the time of a step."""
-    for name, parameter in net.named_parameters():
-        parameter.requires_grad_(name.startswith(FIGURES))
-
-
 def compile_network(net: DiT) -> None:
     """Let torch.compile fuse what a denoiser spends its time on; a look into the memory stays as it is, for its lesson
     listens there.
@@ -144,7 +135,7 @@ def compile_network(net: DiT) -> None:
 class DenoiserRun:
     """The denoiser in training: network, running average, optimiser, and what was done so far."""
 
-    def __init__(self, run: Path, studio: Studio, captions: tuple[Tensor, Tensor], device: str) -> None:
+    def __init__(self, run: Path, studio: Studio, captions: Captions, device: str) -> None:
         self.run, self.device, self.captions, self.team = run, device, captions, Team()
         self.kept = run / "dit.safetensors"
         self.facts: dict[str, Any] = {"steps": 0, "views": 0, "minutes": 0.0}
@@ -208,7 +199,7 @@ class DenoiserRun:
     def _learn(self, batch: Batch, dice: torch.Generator, rate: float) -> dict[str, Tensor]:
         """One step on a batch; its loss by its kind, and how well it was known where to look."""
         batch = batch.to(self.device)
-        features, seen = (table[batch.words.to(table.device)].to(self.device) for table in self.captions)
+        features, seen = (table[batch.words.to(table.device)].to(self.device) for table in self.captions[:2])
         with torch.autocast(self.device, torch.bfloat16):
             loss = denoising_loss(self.net, batch, features.float(), seen, dice)
             pointing = self.pointing.loss(batch)

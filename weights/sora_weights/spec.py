@@ -40,7 +40,7 @@ class DiTSpec:
     """diorama's diffusion transformer (`sora_cli.model.dit`).
 
     Tokens are `patch` x `patch` latents of one latent frame; prompts are padded to `text_tokens`. Its memory holds
-    `figures`, each in `views` of `sheet` x `sheet` latents, and as a picture of `picture` x `picture` pixels.
+    `figures`, each in `views` of `sheet` x `sheet` latents.
     """
 
     channels: int = 32
@@ -54,7 +54,6 @@ class DiTSpec:
     figures: int = 48
     views: int = 2
     sheet: int = 8
-    picture: int = 128
 
 
 @dataclass(frozen=True, slots=True)

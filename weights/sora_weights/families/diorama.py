@@ -24,7 +24,6 @@ LARGEST = {
     "figures": 65536,
     "views": 64,
     "sheet": 256,
-    "picture": 4096,
 }
 S = TypeVar("S", DiTSpec, PatchVAESpec, TextSpec)
 
