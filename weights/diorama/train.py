@@ -1,7 +1,7 @@
 """Train diorama, the built-in model: `python weights/diorama/train.py --help`.
 
-Every stage resumes from its last checkpoint (SIGTERM makes it write one), reports once a minute to a log, ends by
-itself after `--minutes`, and runs the same on a CPU and on one GPU.
+Every stage resumes from its last checkpoint (SIGTERM makes it write one), reports to a log every twenty seconds, ends
+by itself after `--minutes`, and runs the same on a CPU and on one GPU.
 """
 
 import os

@@ -1,0 +1,129 @@
+"""diorama's recipe: a batch is what its examples are alone, masks and known frames are what training says they are."""
+
+import importlib
+import random
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import IterableDataset
+
+from diorama import evaluate  # noqa: F401 - puts the recipe's own folder on the path
+from sora_cli.model.vae.patch import PatchVAE
+from sora_weights.spec import PatchVAESpec
+
+world, scenes, vocabulary, examples, feed, training = (
+    importlib.import_module(name) for name in ("world", "scenes", "vocabulary", "examples", "feed", "dit_training")
+)
+
+
+@pytest.fixture(scope="module")
+def sprites():
+    """Every subject a disc of random grain that changes from frame to frame."""
+    y, x = np.mgrid[-1:1:256j, -1:1:256j]
+    disc = ((x**2 + y**2) < 0.9).astype(np.uint8)
+    dice = np.random.default_rng(0)
+    colours = dice.integers(0, 256, (len(vocabulary.SUBJECTS), 3, 4, 1, 1), dtype=np.uint8)
+    colours[:, :, 3] = 255
+    return world.sprites_of([each * disc for each in colours])
+
+
+@pytest.fixture(scope="module")
+def studio(sprites):
+    torch.manual_seed(0)
+    vae = PatchVAE(PatchVAESpec(channels=8, width=8, depth=1, tail_width=8))
+    vae.basis.normal_()
+    return examples.Studio(sprites, vae)
+
+
+def shots(count: int, seed: int = 0):
+    """Scenarios in drawing order, each with its own view of one size and its own times."""
+    rng = random.Random(seed)
+    drawn = [world.draw_scenario(rng) for _ in range(count)]
+    drawn = [drawn[i] for i in world.in_order(drawn)]
+    views = [world.View(160, 96, 8 * rng.randrange(5), 0, 96, 64) for _ in drawn]
+    times = torch.stack([torch.arange(3) / rng.choice((8, 24)) + rng.random() for _ in drawn])
+    return drawn, views, times
+
+
+def test_a_batch_is_drawn_as_each_of_its_scenarios_alone(sprites):
+    drawn, views, times = shots(24)
+    picture, share, _ = world.draw(world.shots_of(drawn, views, times), sprites)
+    assert picture.shape == (24, 3, 3, 64, 96)
+    assert 0 <= picture.min() <= picture.max() <= 1
+    assert share.amax() > 0.9
+    for i in (0, 7, 23):
+        assert torch.allclose(picture[i], world.render(drawn[i], sprites, views[i], times[i]), atol=1e-5)
+
+
+def test_a_crop_is_a_part_of_the_whole_picture(sprites):
+    drawn, views, times = shots(1, seed=3)
+    whole = world.render(drawn[0], sprites, world.View(160, 96), times[0])
+    part = world.render(drawn[0], sprites, views[0], times[0])
+    left = views[0].left
+    assert torch.allclose(part, whole[:, :, :64, left : left + 96], atol=1e-4)
+
+
+@pytest.mark.parametrize("scene", vocabulary.SCENES)
+def test_every_scene_has_a_painter_that_keeps_its_colours_finite(sprites, scene):
+    scenario = world.Scenario("cat", scene, "still", "static", (0.3,) * 16)
+    drawn = world.render(scenario, sprites, world.View(64, 48), torch.tensor([0.0, 0.5]))
+    assert scene in scenes.PAINTERS
+    assert torch.isfinite(drawn).all()
+
+
+def test_training_never_draws_what_is_held_out():
+    rng = random.Random(1)
+    drawn = [world.draw_scenario(rng) for _ in range(300)]
+    assert not any(vocabulary.held_out(s.subject, s.scene, s.motion) for s in drawn)
+
+
+def test_plans_become_batches_of_every_kind(studio):
+    mixture = examples.Mixture(0.3, 0.2, 0.3, mixed=0.5)
+    stream = examples.Examples(lambda _: mixture, seed=5, tokens=80)
+    kinds = set()
+    for plans in islice(stream, 24):
+        batch = studio(plans)
+        b, _, t, h, w = batch.latents.shape
+        kinds.add(batch.kind)
+        assert batch.figure.shape == (b, t, h, w)
+        assert batch.artwork.shape == (b, 2, t, h, w)
+        assert batch.place.seconds.shape == (b, t)
+        assert batch.place.rows.shape == (b, h)
+        assert (batch.enlarged is not None) == (plans[0].factor is not None)
+        if batch.mask is not None:
+            assert (batch.latents * ~batch.mask[:, None]).abs().max() == 0
+    assert kinds == {"image", "clip", "part"}
+
+
+def test_known_frames_are_never_all_of_a_clip(studio):
+    rng = random.Random(2)
+    batch = studio([examples.Examples(lambda _: None, 1, 200)._plan(rng, [world.View(64, 48)] * 40, 4)])
+    dice = torch.Generator().manual_seed(0)
+    seen_known = False
+    for _ in range(20):
+        level, learned = training.draw_timesteps(batch, dice)
+        assert learned.any(1).all()
+        assert level[~learned].numel() == 0 or level[~learned].max() <= 0.25
+        assert 0 <= level.min() <= level.max() <= 1
+        seen_known |= bool((~learned).any())
+    assert seen_known
+
+
+class Counting(IterableDataset):
+    def __iter__(self):
+        yield from range(10_000)
+
+
+def test_a_shelf_shows_each_batch_as_often_as_it_is_told_to():
+    shown = list(islice(feed.Feed(Counting(), lambda plan: plan, "cpu", times=3, shelf=8), 600))
+    assert 170 < len(set(shown)) < 240
+    assert list(islice(feed.Feed(Counting(), lambda plan: plan, "cpu"), 3)) == [0, 1, 2]
+
+
+def test_a_mixture_goes_over_into_another():
+    early, late = examples.Mixture(0.6, 0.2, 0.1, 0.0), examples.Mixture(0.2, 0.1, 0.5, 0.4)
+    assert early.towards(late, 0) == early
+    assert early.towards(late, 1) == late
+    assert early.towards(late, 0.5).clips == pytest.approx(0.3)
