@@ -128,8 +128,11 @@ def _torch(
 
 
 def _order_of_kernels(q: Tensor, mask: Tensor | None) -> AbstractContextManager[object]:
-    """The order in which PyTorch tries its kernels; what cuDNN can't take still goes to the others."""
-    if not q.is_cuda or mask is not None or capability(str(q.device)) != CUDNN_IS_FIRST_ON:
+    """The order in which PyTorch tries its kernels; what cuDNN can't take still goes to the others.
+
+    Training is left to PyTorch's own order: cuDNN plans anew for every shape, and training brings many.
+    """
+    if not q.is_cuda or mask is not None or records_gradient(q) or capability(str(q.device)) != CUDNN_IS_FIRST_ON:
         return nullcontext()
     return sdpa_kernel(CUDNN_FIRST, set_priority=True)
 

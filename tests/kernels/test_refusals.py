@@ -94,9 +94,10 @@ def backend(name: str, *, refuses: bool = False) -> Backend:
 
 def test_auto_on_cuda_follows_the_table_and_passes_over_what_refuses() -> None:
     both = (backend("torch"), backend("triton"))
-    assert dispatch("rms_norm", both, "auto", OnCuda()) == "triton"
+    assert dispatch("rope", both, "auto", OnCuda()) == "triton"
+    assert dispatch("rms_norm", both, "auto", OnCuda()) == "torch"
     assert dispatch("attention", both, "auto", OnCuda()) == "torch"
-    assert dispatch("rms_norm", (backend("torch"), backend("triton", refuses=True)), "auto", OnCuda()) == "torch"
+    assert dispatch("rope", (backend("torch"), backend("triton", refuses=True)), "auto", OnCuda()) == "torch"
 
 
 @pytest.mark.usefixtures("with_interpreter")
