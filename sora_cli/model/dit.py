@@ -138,21 +138,11 @@ class Block(nn.Module):
     ) -> Tensor:
         """X (b, t·h·w, d), text (b, m, d), time (b, t, 6, d), mask (b, t·h·w + m) or None -> x."""
         parts = (time + self.table.to(time.dtype)).to(x.dtype)
-        x, y, found = self.attended(x, text, parts, frames, rotary, mask)
-        if self.recall is not None:
-            found = found + self.recall(y, sheet)
-        return self.thought(x, found, parts, frames)
-
-    def attended(
-        self, x: Tensor, text: Tensor, parts: Tensor, frames: int, rotary: tuple[Tensor, Tensor], mask: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """X with its neighbours, what of it attends, and what attention to itself and the text finds."""
         x = self._neighbours(x, frames, mask)
         y = layer_norm_modulate(x, _spread(parts[:, :, 0], x), _spread(parts[:, :, 1], x))
-        return x, y, self._attend(y, text, rotary, mask)
-
-    def thought(self, x: Tensor, found: Tensor, parts: Tensor, frames: int) -> Tensor:
-        """X with what was found, and what the MLP makes of both."""
+        found = self._attend(y, text, rotary, mask)
+        if self.recall is not None:
+            found = found + self.recall(y, sheet)
         x = gated_residual(x, found, _spread(parts[:, :, 2], x))
         y = layer_norm_modulate(x, _spread(parts[:, :, 3], x), _spread(parts[:, :, 4], x))
         y = self.down(F.gelu(self.up(y), approximate="tanh"))

@@ -3,6 +3,7 @@
 import importlib
 import random
 from itertools import islice
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ import torch
 from torch.utils.data import IterableDataset
 
 from diorama import evaluate  # noqa: F401 - puts the recipe's own folder on the path
+from sora_cli.model.recall import Asking
 from sora_cli.model.vae.patch import PatchVAE
 from sora_weights.spec import PatchVAESpec
 
-world, scenes, vocabulary, examples, feed, training = (
-    importlib.import_module(name) for name in ("world", "scenes", "vocabulary", "examples", "feed", "dit_training")
+world, scenes, vocabulary, examples, feed, training, memory = (
+    importlib.import_module(name)
+    for name in ("world", "scenes", "vocabulary", "examples", "feed", "dit_training", "memory")
 )
 
 
@@ -127,3 +130,40 @@ def test_a_mixture_goes_over_into_another():
     assert early.towards(late, 0) == early
     assert early.towards(late, 1) == late
     assert early.towards(late, 0.5).clips == pytest.approx(0.3)
+
+
+class Looks(torch.nn.Module):
+    """A network that does nothing but look at a sheet of 4x4, with four heads of the six for the latents of a patch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec = SimpleNamespace(sheet=4, patch=2)
+        self.asking = Asking(24, 6)
+
+
+def looked_at(sheet: torch.Tensor, x: float, y: float) -> torch.Tensor:
+    """A picture of the sheet's probabilities, read off between its pixels at (x, y) in -1 .. 1."""
+    where = torch.tensor([[[[x, y]]]])
+    return torch.nn.functional.grid_sample(sheet[None, None], where, align_corners=False)[0, 0, 0, 0]
+
+
+def test_the_lesson_of_where_to_look_is_the_cross_entropy_at_the_true_points():
+    torch.manual_seed(0)
+    net = Looks()
+    lesson = memory.Pointing(net)
+    asked, keys = net.asking(torch.randn(2, 1, 24), torch.randn(2, 32, 24))  # one patch of each picture, two sheets
+    points = torch.rand(2, 2, 1, 2, 2) * 1.4 - 0.7
+    figure = torch.tensor([[[[1.0, 0.5], [0.1, 1.0]]], [[[0.0, 1.0], [1.0, 0.3]]]])
+    mirrored = torch.tensor([False, True])
+    loss = lesson.loss(SimpleNamespace(figure=figure, artwork=points, mirrored=mirrored))
+
+    logs = (asked.detach() @ keys.detach().transpose(-1, -2) * 4**-0.5).log_softmax(-1)
+    total = weight = 0.0
+    for picture in range(2):
+        for latent in range(4):
+            share = figure[picture].flatten()[latent]
+            sheet = logs[picture, latent, 0, 16 * picture : 16 * picture + 16].unflatten(0, (4, 4))
+            found = looked_at(sheet, *points[picture].flatten(1)[:, latent].tolist())
+            total -= float(found * share) * (share > memory.PLAIN)
+            weight += float(share) * (share > memory.PLAIN)
+    assert torch.isclose(loss, torch.as_tensor(total / weight), rtol=1e-5)

@@ -20,6 +20,7 @@ from sora_cli.model.vae.patch import SPACE, TIME, PatchVAE
 
 WORDINGS = 12  # captions of each combination
 PATCH = 16  # pixels along a patch
+OPENING = 0.3  # seconds into its motion at most when a video begins, so that it has somewhere to go
 CLOSEST = 0.6  # close-ups are never noisier: they would teach that every window has a figure
 REFINED = 0.7  # crops of large pictures are never noisier: they are only ever refined
 SHAPES = {  # pictures of about the same area, in pixels; a padded batch mixes one row of these
@@ -205,14 +206,15 @@ class Examples(IterableDataset[list[Plan]]):
         around: Sequence[tuple[int, int] | None] = (None,),
         noisiest: float = 1.0,
         factors: Sequence[float | None] = (None,),
+        latest: float = 1.6,
     ) -> Plan:
-        """Random scenarios in these views, or in windows of a size (width, height) `around` their figures; half of the
-        clips begin in mid-stream.
+        """Random scenarios in these views, or in windows of a size (width, height) `around` their figures. Half of the
+        clips begin in mid-stream; the others, and pictures, at most `latest` seconds into the motion.
         """
         scenarios = [draw_scenario(rng) for _ in views]
         scenarios = [scenarios[i] for i in in_order(scenarios)]
         first = int(frames > 1 and rng.random() < 0.5)
-        starts = [rng.uniform(-0.1, 1.6) for _ in views]
+        starts = [rng.uniform(0.0, 1.6 if first else latest) for _ in views]
         fps = [rng.choice(rates) for _ in views]
         windows = [rng.choice(around) for _ in views]
         if any(windows):
@@ -243,7 +245,7 @@ class Examples(IterableDataset[list[Plan]]):
         plans = []
         for width, height in chosen:
             count = max(1, self.tokens // len(chosen) // (frames * width * height // PATCH**2))
-            plans.append(self._plan(rng, [View(width, height)] * count, frames, rates))
+            plans.append(self._plan(rng, [View(width, height)] * count, frames, rates, latest=OPENING))
         return plans
 
     def _closeups(self, rng: random.Random) -> list[Plan]:

@@ -74,9 +74,8 @@ class Pointing:
                 module.register_forward_hook(self._note)
 
     def _note(self, _asking: nn.Module, _inputs: tuple[Tensor, Tensor], asked: tuple[Tensor, Tensor]) -> None:
-        q, k = asked
-        scores = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
-        self._asked.append(scores.log_softmax(-1))
+        q, k = (each[:, : self._patch**2] for each in asked)
+        self._asked.append((q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5)
 
     def loss(self, batch: Batch) -> Tensor:
         """Mean cross-entropy between where the heads look and the four entries of the right sheet around the true
@@ -90,14 +89,16 @@ class Pointing:
         )
         weight = share * (share > PLAIN)
         sheet = self._side**2 * rearrange(batch.mirrored, "b -> b 1 1").long()
-        total = torch.zeros_like(share)
+        corners, nearness = [], []
         for dx in (0, 1):
             for dy in (0, 1):
                 column, row = x.floor() + dx, y.floor() + dy
-                near = (1 - (x - column).abs()) * (1 - (y - row).abs())
-                index = row.clamp(0, self._side - 1) * self._side + column.clamp(0, self._side - 1)
-                for looked in self._asked:
-                    total = total - near * looked.gather(-1, (sheet + index.long())[..., None])[..., 0]
+                nearness.append((1 - (x - column).abs()) * (1 - (y - row).abs()))
+                corners.append(row.clamp(0, self._side - 1) * self._side + column.clamp(0, self._side - 1))
+        index, near = sheet[..., None] + torch.stack(corners, -1).long(), torch.stack(nearness, -1)
+        total = torch.zeros_like(share)
+        for scores in self._asked:  # the weights of the four corners add up to 1
+            total = total + scores.logsumexp(-1) - (near * scores.gather(-1, index)).sum(-1)
         lessons = len(self._asked)
         self._asked.clear()
         return (total * weight).sum() / weight.sum().clamp(min=1) / max(lessons, 1)

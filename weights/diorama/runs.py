@@ -122,16 +122,6 @@ def train_autoencoder(run: Path, sprites: Sprites, timetable: Timetable, device:
     report()
 
 
-def compile_network(net: DiT) -> None:
-    """Let torch.compile fuse what a denoiser spends its time on; a look into the memory stays as it is, for its lesson
-    listens there.
-    """
-    torch._dynamo.config.recompile_limit = 64
-    for block in net.blocks:
-        block.attended = torch.compile(block.attended, dynamic=True)
-        block.thought = torch.compile(block.thought, dynamic=True)
-
-
 class DenoiserRun:
     """The denoiser in training: network, running average, optimiser, and what was done so far."""
 

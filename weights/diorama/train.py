@@ -23,7 +23,7 @@ from dit_training import caption_table  # noqa: E402
 from examples import Examples, Mixture, Studio  # noqa: E402
 from feed import Feed  # noqa: E402
 from package import write_model  # noqa: E402
-from runs import DenoiserRun, Timetable, compile_network, train_autoencoder  # noqa: E402
+from runs import DenoiserRun, Timetable, train_autoencoder  # noqa: E402
 from text_encoder import prune  # noqa: E402
 from vae_training import load_vae  # noqa: E402
 
@@ -79,7 +79,6 @@ def dit(
     mixed: Annotated[float, typer.Option(help="Share of batches with several shapes, padded and masked.")] = 0.4,
     tokens: Annotated[int, typer.Option(help="Patches in a batch, about; some 50,000 fill a large GPU.")] = 560,
     times: Annotated[int, typer.Option(help="How often a batch is shown, on the average.")] = 1,
-    fused: Annotated[bool, typer.Option("--compile", help="Let torch.compile fuse the network.")] = False,
     processes: Annotated[int, typer.Option(help="Processes that learn together, each with its own threads.")] = 1,
     threads: ThreadsOpt = 1,
     workers: WorkersOpt = 1,
@@ -93,8 +92,6 @@ def dit(
     studio = Studio(sprites, load_vae(run / "vae.safetensors").to(device))
     captions = caption_table(run / "captions.safetensors", BUILTIN, device)
     training = DenoiserRun(run, studio, captions, device)
-    if fused:
-        compile_network(training.net)
     early, late = Mixture(images, closeups, clips, mixed), _later(images, closeups, clips, later_clips, mixed)
     examples = Examples(lambda gone: early.towards(late, min(1, 2 * gone)), training.seed, tokens)
     training.train(examples, Timetable(rate, minutes, settle), Feed(examples, studio, device, workers, times))
