@@ -109,6 +109,7 @@ def steadied(groups: Iterable[Tensor]) -> Iterator[Tensor]:
             for colour in range(group.shape[1]):  # one after the other, as whole pictures are large
                 _even_out(waiting[:, colour], group[:, colour])
             yield waiting.clamp_(-1, 1)
+            del waiting  # before the next ones wait
         waiting = group[-2:].clone()
         if len(group) > 2:
             yield group[:-2].clamp_(-1, 1)

@@ -99,7 +99,7 @@ def _write(studio: "Studio", latents: list[LatentFile], delivery: Delivery) -> W
         open_film_writer(work, path, metadata=metadata, force=delivery.force, ledger=studio.job) as writer,
     ):
         decoded = [_frames(studio, board, latents[board], notes) for board in range(len(latents))]
-        write_film(work, studio.sources, decoded, writer, measures, studio.clock.progress.step)
+        write_film(work, studio.sources, decoded, writer, measures, studio.clock.progress.step, studio.job.folder)
     assert writer.output is not None
     return Written(writer.output, (*writer.notes, *notes), measures.values())
 
