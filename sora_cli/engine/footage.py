@@ -20,6 +20,7 @@ from sora_cli.engine.canvas import Canvas, Level
 from sora_cli.engine.job import LatentFile
 from sora_cli.engine.networks import Autoencoder
 from sora_cli.engine.timing import retimed_count, retimed_index
+from sora_cli.machine import give_back_memory
 from sora_cli.model.vae.cogvideox import CogVideoXVAE
 from sora_cli.model.vae.patch import TIME, PatchVAE
 from sora_cli.request import Request
@@ -232,11 +233,18 @@ def _first(frames: Iterator[Tensor], count: int) -> Iterator[Tensor]:
 def _in_groups(vae: PatchVAE, frames: Iterator[Tensor], count: int, *, opening: bool) -> Iterator[Tensor]:
     device = vae.mean.device
     for index in range(count):
-        first = next(frames)
-        group = first.new_empty(1, 3, TIME, *first.shape[-2:])
-        group[:, :, 0] = first
-        for at in range(1, TIME):
-            group[:, :, at] = first if opening and index == 0 else next(frames)
-        del first
-        yield vae.encode_group(group.to(device))[:, :, 0].float()
+        group = _group(frames, alone=opening and index == 0).to(device)
+        give_back_memory()  # what bringing frames to the level's size has left in pieces
+        yield vae.encode_group(group)[:, :, 0].float()
         del group  # before the next one is filled
+
+
+def _group(frames: Iterator[Tensor], *, alone: bool) -> Tensor:
+    """The frames of a latent frame, (1, 3, 4, H, W), taken one at a time; one that is `alone` is repeated."""
+    first = next(frames)
+    group = first.new_empty(1, 3, TIME, *first.shape[-2:])
+    group[:] = first[:, :, None]
+    del first
+    for at in range(1, 1 if alone else TIME):
+        group[:, :, at] = next(frames)
+    return group
