@@ -184,7 +184,7 @@ def frames_of(groups: Iterable[Tensor], canvas: Canvas) -> Iterator[np.ndarray]:
 
 
 def _in_bytes(frame: Tensor) -> np.ndarray:
-    """A frame (3, H, W) in [-1, 1] as uint8 (H, W, 3), converted a few rows at a time: copies leave a heap in pieces."""
+    """A frame (3, H, W) in [-1, 1] as uint8 (H, W, 3), converted a few rows at a time: copies leave a torn heap."""
     pixels = np.empty((*frame.shape[1:], len(frame)), np.uint8)
     for rows in strips(frame.shape[1]):
         pixels[rows] = rearrange((frame[:, rows] + 1).mul_(127.5).round_().byte(), "c h w -> h w c").numpy()

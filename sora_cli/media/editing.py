@@ -187,7 +187,7 @@ def _encoder(
     if (encoder := picture_encoder(plan, staging, size, fps, metadata)) is not None:
         return encoder, []
     recipe, notes = recipe_for(plan.format.name, *size)
-    look, look_notes = _lossless_look(like) if plan.format.lossless else (_lossy_look(like, recipe), [])
+    look, look_notes = lossless_look(like) if plan.format.lossless else (_lossy_look(like, recipe), [])
     part = staging.part(plan.path)
     tick = _tick(like, fps)
     encoder = VideoEncoder(part, recipe, look, size=size, fps=fps, tick=tick, metadata=metadata, sound=sound)
@@ -205,7 +205,7 @@ def _sound(plan: OutputPlan, sounds: Sequence[Sound]) -> tuple[tuple[SoundRecipe
     return (recipe, sounds), notes + recipe_notes
 
 
-def _lossless_look(like: Probe) -> tuple[Look, list[str]]:
+def lossless_look(like: Probe) -> tuple[Look, list[str]]:
     """The clip's own pixel format, or the nearest that FFV1 has, and what the user must know about it."""
     name = _stored_name(like)
     turn = like.rotation if like.kind == "video" and like.rotation % 90 == 0 else 0
