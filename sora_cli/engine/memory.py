@@ -91,8 +91,8 @@ def _elements(shape: Iterable[int]) -> int:
 class Media:
     """What reading and writing hold, in bytes: the sources, and the encoder of the output. What isn't there holds 0.
 
-    Frames are `joined` to those of a clip; and clips may be read `beside`, at the same time as frames are decoded. A
-    `preview` is decoded between steps.
+    Frames are `joined` to those of a clip or picture; and clips may be read `beside`, at the same time as frames are
+    decoded. A `preview` is decoded between steps.
     """
 
     read: int = 0

@@ -90,7 +90,7 @@ def prepare(request: Request, output: Path, preview: Path | None) -> Work:
         for board in film.boards
     )
     footprint = footprint_of(model)
-    media = replace(_media(request, output), preview=preview is not None)
+    media = replace(_media(request, film, output), preview=preview is not None)
     drawn = not all(all(board.known(model.grid)) for board in film.boards)
     plans = [plan_memory(canvas, flow, footprint, request.memory, media, drawn=drawn) for canvas in canvases]
     return Work(asked, request, model, film, canvases, max(plans, key=lambda plan: plan.peak))
@@ -113,15 +113,16 @@ def _draft(request: Request, model: Model, flow: FlowSpec) -> Draft | None:
     return draft
 
 
-def _media(request: Request, output: Path) -> Media:
+def _media(request: Request, film: Film, output: Path) -> Media:
     """What reading the sources and writing the output hold; of two clips both are read at once where they overlap."""
     sources = [probed(path) for path in request.sources]
     together = sum if request.mode == "blend" else max
     read = together([read_size(source) for source in sources] or [0])
     like = None if request.clip is None else probed(request.clip)
     written = written_size(output, request.width * request.height, like)
-    measured = request.command == "reconstruct"
-    return Media(read, written, joined=like is not None and not measured, beside=measured or request.mask is not None)
+    masked = request.mask is not None
+    joined, beside = masked or len(film.output) > 1, masked or request.command == "reconstruct"
+    return Media(read, written, joined=joined, beside=beside)
 
 
 def probed(path: str) -> Probe:
