@@ -1,5 +1,7 @@
 """Commands on clips, end to end with diorama: exact counts, the user's own frames untouched, joins measured."""
 
+import json
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -16,9 +18,9 @@ SIZE = (64, 48)
 FAST = ("--steps", 2, "--seed", 1)
 
 
-def pan(path: Path, frames: int = 30, phase: int = 0) -> np.ndarray:
+def pan(path: Path, frames: int = 30, phase: int = 0, size: tuple[int, int] = SIZE) -> np.ndarray:
     """A clip of a smooth pattern that moves one pixel a frame, losslessly; its frames."""
-    width, height = SIZE
+    width, height = size
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     made = [
         np.stack([128 + 90 * np.sin((x + k + phase) / 7 + c) * np.cos(y / 9) for c in range(3)], -1).astype(np.uint8)
@@ -216,3 +218,22 @@ def test_what_cannot_be_is_refused_in_one_line(
     assert told in run.err
     assert len([line for line in run.err.splitlines() if line.strip()]) == 1
     assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells it there")
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("extend", "clip.mkv", "--backward", "--frames", 9, *FAST, "-o", "out.webm"),
+        ("edit", "clip.mkv", "a cat", "--strength", 0.3, *FAST, "-o", "out.mkv", "--preview-file", "now.png"),
+        ("reconstruct", "clip.mkv", "-o", "out.gif"),
+    ],
+    ids=lambda asked: asked[0],
+)
+def test_a_clip_keeps_to_the_least_memory_that_the_refusal_names(spawn: Any, asked: tuple[object, ...]):
+    pan(spawn.folder / "clip.mkv", 9, size=(224, 128))
+    refused = json.loads(spawn(*asked, "--memory", "10MB", "--json").communicate()[0])["error"]
+    assert refused["code"] == "memory_too_small"
+    least = int(refused["hint"].split("MB")[0].split()[-1])
+    made = json.loads(spawn(*asked, "--memory", f"{least}MB", "--json").communicate()[0])
+    assert made["peak"]["rss_bytes"] <= least * 2**20

@@ -50,7 +50,7 @@ def _make(context: typer.Context, request: Request, notes: list[str], paths: tup
     console, given = console_of(context), context.params
     keep = not given["no_metadata"]
     delivery = Delivery(paths, given["output"], given["force"], keep, given["preview_file"])
-    planned = _planned(request)
+    planned = _planned(request, delivery)
     _check(delivery, request, planned.get("frames", request.frames))
     _announce(console, request, notes, drawn=drawn)
     asked = {**request.to_json(), "count": len(paths), "force": given["force"], "metadata": keep}
@@ -170,11 +170,11 @@ def _check(delivery: Delivery, request: Request, frames: int) -> None:
         naming.check_preview(delivery.preview, delivery.paths, force=delivery.force)
 
 
-def _planned(request: Request) -> dict[str, Any]:
+def _planned(request: Request, delivery: Delivery) -> dict[str, Any]:
     """What would be done. Raises SoraError memory_too_small and device_unavailable."""
     from sora_cli.engine.render import plan
 
-    planned = plan(request)
+    planned = plan(request, delivery.paths[0], delivery.preview)
     if request.device not in ("auto", "cpu"):  # those are always there, and torch is slow to import
         from sora_cli.engine.devices import choose_device
 

@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Tensor
 
 from sora_cli.engine.canvas import Canvas
+from sora_cli.engine.measures import strips
 from sora_cli.engine.memory import SIDES
 from sora_cli.errors import is_out_of_memory
 from sora_cli.machine import give_back_memory
@@ -64,6 +65,7 @@ def _parts(length: int, side: int, halo: int) -> list[tuple[int, int, int, int]]
     return parts
 
 
+@torch.no_grad()  # not a stream of them: around one, it keeps what was yielded last while the next is made
 def decode_tile(vae: PatchVAE, latent: Tensor, before: Tensor, tile: Tile) -> Tensor:
     """The pixels of one tile, (b, 3, 4, H, W), as they are in the whole picture: the halo is decoded and dropped.
 
@@ -76,7 +78,6 @@ def decode_tile(vae: PatchVAE, latent: Tensor, before: Tensor, tile: Tile) -> Te
     return pixels[..., top : top + height, left : left + width]
 
 
-@torch.no_grad()
 def decode_groups(vae: PatchVAE, latents: Iterable[Tensor], side: int) -> Iterator[Tensor]:
     """Decode latent frames (1, c, h, w) one after another: (n, 3, H, W) in [-1, 1], n = 1 first, then 4.
 
@@ -106,9 +107,10 @@ def steadied(groups: Iterable[Tensor]) -> Iterator[Tensor]:
     waiting: Tensor | None = None
     for group in groups:
         if waiting is not None:
-            for colour in range(group.shape[1]):  # one after the other, as whole pictures are large
-                _even_out(waiting[:, colour], group[:, colour])
+            for rows in strips(group.shape[2]):
+                _even_out(waiting[:, :, rows], group[:, :, rows])
             yield waiting.clamp_(-1, 1)
+            del waiting  # before the next ones wait
         waiting = group[-2:].clone()
         if len(group) > 2:
             yield group[:-2].clamp_(-1, 1)
@@ -118,7 +120,7 @@ def steadied(groups: Iterable[Tensor]) -> Iterator[Tensor]:
 
 
 def _even_out(before: Tensor, after: Tensor) -> None:
-    """Make a ramp of the jump between two groups of one colour, (n, H, W)."""
+    """Make a ramp of the jump between two groups, (n, 3, H, W)."""
     steps = [part[1] - part[0] for part in (before[-2:], after[:2]) if len(part) == 2]
     usual = sum(steps) / len(steps) if steps else torch.zeros_like(after[0])
     jump = after[0] - before[-1] - usual
@@ -126,7 +128,6 @@ def _even_out(before: Tensor, after: Tensor) -> None:
         frame += share * jump
 
 
-@torch.no_grad()
 def decode_frames(
     vae: PatchVAE | WanVAE | CogVideoXVAE, latents: Iterable[Tensor], count: int, side: int, scratch: Path
 ) -> Iterator[Tensor]:
@@ -178,7 +179,13 @@ def frames_of(groups: Iterable[Tensor], canvas: Canvas) -> Iterator[np.ndarray]:
             if count == canvas.frames:
                 return
             count += 1
-            frame = group[index, :, top : top + canvas.height, left : left + canvas.width]
-            yield rearrange((frame + 1).mul_(127.5).round_().byte(), "c h w -> h w c").contiguous().numpy()
-            del frame
+            yield _in_bytes(group[index, :, top : top + canvas.height, left : left + canvas.width])
         del group  # before the next one is made
+
+
+def _in_bytes(frame: Tensor) -> np.ndarray:
+    """A frame (3, H, W) in [-1, 1] as uint8 (H, W, 3), converted a few rows at a time: copies leave a torn heap."""
+    pixels = np.empty((*frame.shape[1:], len(frame)), np.uint8)
+    for rows in strips(frame.shape[1]):
+        pixels[rows] = rearrange((frame[:, rows] + 1).mul_(127.5).round_().byte(), "c h w -> h w c").numpy()
+    return pixels

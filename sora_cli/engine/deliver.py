@@ -117,11 +117,15 @@ def write_film(
     writer: FrameWriter,
     measures: Measures,
     tell: Callable[[int], None],
+    scratch: Path,
 ) -> None:
-    """Write all pieces of a film; `decoded` are the frames of each board's canvas. `tell` gets the frames done."""
+    """Write all pieces of a film; `decoded` are the frames of each board's canvas. `tell` gets the frames done.
+
+    In the folder `scratch` frames wait for their turn.
+    """
     done = 0
     for piece in work.film.output:
-        for frame in _piece(work, sources, decoded, writer, measures, piece):
+        for frame in _piece(work, sources, decoded, writer, measures, piece, scratch):
             if measures.seams is not None:
                 measures.seams.add(frame)
             done += 1
@@ -135,6 +139,7 @@ def _piece(
     writer: FrameWriter,
     measures: Measures,
     piece: Own | Made,
+    scratch: Path,
 ) -> Iterator[np.ndarray]:
     """Write one piece, and give its frames as they are written, uint8 (H, W, 3)."""
     if isinstance(piece, Own):
@@ -149,7 +154,7 @@ def _piece(
             writer.write(frame)
             yield frame
         return
-    made = made_frames(board, sources, decoded[piece.board], work.request.fps)
+    made = made_frames(board, sources, decoded[piece.board], work.request.fps, scratch)
     if work.request.mask is not None:
         yield from _patched(work, sources[0], made, writer)
         return

@@ -97,6 +97,7 @@ def _given(studio: Studio, board: int) -> LatentFile:
     canvas, given = studio.work.canvases[board], studio.work.film.boards[board].given
     latents = _latent_file(studio, canvas, canvas.levels[-1], f"board{board}")
     _place(studio, given, canvas, canvas.levels[-1], latents)
+    give_back_memory()
     return latents
 
 
@@ -117,6 +118,7 @@ def _point_on(studio: Studio, board: int) -> Point | None:
 def _draw_level(studio: Studio, sampler: Sampler, board: int, index: int, stage: Stage, point: Point | None) -> None:
     work, job = studio.work, studio.job
     canvas, known = work.canvases[board], work.known(board)
+    give_back_memory()
     start, latents = _begin(studio, sampler, board, index, stage) if point is None else _again(studio, board, index)
     kept = _kept(studio, canvas, stage.level, board)
     give_back_memory()

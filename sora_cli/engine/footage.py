@@ -20,8 +20,9 @@ from sora_cli.engine.canvas import Canvas, Level
 from sora_cli.engine.job import LatentFile
 from sora_cli.engine.networks import Autoencoder
 from sora_cli.engine.timing import retimed_count, retimed_index
+from sora_cli.machine import give_back_memory
 from sora_cli.model.vae.cogvideox import CogVideoXVAE
-from sora_cli.model.vae.patch import PatchVAE
+from sora_cli.model.vae.patch import TIME, PatchVAE
 from sora_cli.request import Request
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def place(
 
 def fitted(pixels: np.ndarray, canvas: Canvas, level: Level) -> Tensor:
     """A frame of the canvas's size as (1, 3, H, W) in [-1, 1] at a level, its border repeated out to the grid."""
-    frame = rearrange(torch.from_numpy(np.array(pixels)), "H W c -> 1 c H W").float() / 127.5 - 1
+    frame = rearrange(torch.from_numpy(np.array(pixels)), "H W c -> 1 c H W").float().div_(127.5).sub_(1)
     frame = F.pad(frame, canvas.padding, mode="replicate")
     if level == canvas.levels[-1]:
         return frame
@@ -232,6 +233,18 @@ def _first(frames: Iterator[Tensor], count: int) -> Iterator[Tensor]:
 def _in_groups(vae: PatchVAE, frames: Iterator[Tensor], count: int, *, opening: bool) -> Iterator[Tensor]:
     device = vae.mean.device
     for index in range(count):
-        alone = opening and index == 0
-        group = [next(frames)] * 4 if alone else [next(frames) for _ in range(4)]
-        yield vae.encode_group(torch.stack(group, 2).to(device))[:, :, 0].float()
+        group = _group(frames, alone=opening and index == 0).to(device)
+        give_back_memory()  # what bringing frames to the level's size has left in pieces
+        yield vae.encode_group(group)[:, :, 0].float()
+        del group  # before the next one is filled
+
+
+def _group(frames: Iterator[Tensor], *, alone: bool) -> Tensor:
+    """The frames of a latent frame, (1, 3, 4, H, W), taken one at a time; one that is `alone` is repeated."""
+    first = next(frames)
+    group = first.new_empty(1, 3, TIME, *first.shape[-2:])
+    group[:] = first[:, :, None]
+    del first
+    for at in range(1, 1 if alone else TIME):
+        group[:, :, at] = next(frames)
+    return group

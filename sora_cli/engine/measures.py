@@ -4,7 +4,7 @@ Frames are uint8 (H, W, 3) RGB, as they are before the video encoder. At most th
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from statistics import median
 from typing import Final
@@ -25,7 +25,7 @@ RADIUS: Final = 5
 DEVIATION: Final = 1.5
 C1: Final = (0.01 * PEAK) ** 2
 C2: Final = (0.03 * PEAK) ** 2
-# Rows of the SSIM map that are made at a time, so that the work stays in the processor's caches at any size.
+# Rows that are worked on at a time, so that the work stays in the processor's caches at any size.
 STRIP: Final = 16
 
 
@@ -166,12 +166,16 @@ def repeats(differences: Sequence[float], share: float = 0.1) -> tuple[int, ...]
 
 def difference(before: Frame, after: Frame) -> float:
     """Mean absolute difference of two frames, 0 to 255. Raises ValueError unless both are RGB frames of one size."""
-    return int(_distances(before, after).sum(dtype=np.uint64)) / before.size
+    _require_pair(before, after)
+    sums = (int(_distances(before[rows], after[rows]).sum(dtype=np.uint64)) for rows in strips(len(before)))
+    return sum(sums) / before.size
 
 
 def squared_error(original: Frame, decoded: Frame) -> int:
     """Sum of squared differences over all values. Raises ValueError unless both are RGB frames of one size."""
-    return int(np.square(_distances(original, decoded), dtype=np.uint16).sum(dtype=np.uint64))
+    _require_pair(original, decoded)
+    squares = (np.square(_distances(original[r], decoded[r]), dtype=np.uint16) for r in strips(len(original)))
+    return sum(int(square.sum(dtype=np.uint64)) for square in squares)
 
 
 def ssim(original: Frame, decoded: Frame) -> float | None:
@@ -185,8 +189,8 @@ def ssim(original: Frame, decoded: Frame) -> float | None:
     rows, columns = original.shape[0] - 2 * RADIUS, original.shape[1] - 2 * RADIUS
     if min(rows, columns) < 1:
         return None
-    strips = (slice(top, top + STRIP + 2 * RADIUS) for top in range(0, rows, STRIP))
-    sums = (_similarity(original[strip], decoded[strip]).sum(dtype=np.float64) for strip in strips)
+    around = (slice(strip.start, strip.stop + 2 * RADIUS) for strip in strips(rows))
+    sums = (_similarity(original[strip], decoded[strip]).sum(dtype=np.float64) for strip in around)
     return math.fsum(sums) / (rows * columns * COLOURS)
 
 
@@ -227,8 +231,12 @@ def _smooth_rows(plane: Plane, stride: int) -> Plane:
     return smooth
 
 
+def strips(rows: int) -> Iterator[slice]:
+    """Rows 0 .. rows - 1 of a picture, `STRIP` at a time."""
+    return (slice(top, min(top + STRIP, rows)) for top in range(0, rows, STRIP))
+
+
 def _distances(before: Frame, after: Frame) -> Frame:
-    _require_pair(before, after)
     return np.maximum(before, after) - np.minimum(before, after)
 
 

@@ -28,26 +28,30 @@ LIBRARIES = 310 * MB  # the interpreter, torch, FFmpeg and what they leave behin
 TRANSFORMERS = 190 * MB  # the library of that name, which published models' text encoders come from
 SIDES = (96, 64, 48, 32, 24, 16)  # sides of decoder tiles, in latents: the first that fits is taken
 FLOAT = 4
-WHOLES = 8  # latents of a window of the whole picture: solver, what is known, and the checkpoint's copies
-# Bytes for each value of a frame: a latent frame's pictures in the making take 49, and an encoder's lookahead 32 (.mp4
-# and .mkv) to 55 (.webm).
-WRITTEN = 110
-ENLARGED = 70  # bytes for each value of a frame while the level before it is enlarged to it
-READ = 25  # bytes for each value of a frame of a clip: its decoder, and the frames that are compared and joined
+WHOLES = 6  # latents of a window of the whole picture: solver, what is known, and the checkpoint's copies
+# Bytes for each value of a frame, beside what reading and writing hold: while frames are encoded, while a level is
+# enlarged, while frames are decoded, and what is compared and joined then where there are clips.
+ENCODED = 46
+ENLARGED = 58
+DECODED = 36
+DECODED_TWICE = 52  # where the pictures before are kept too
+JOINED = 9
 
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What a model takes, in bytes: libraries, its largest networks at once, activations of a patch while its window is
-    denoised, of a latent while its tile is decoded, and of a latent of the whole picture while any tile is. In
-    `strips`, tiles are as wide as the picture.
+    """What a model takes, in bytes: libraries, its largest networks at once, its autoencoder alone, activations of a
+    patch while its window is denoised, of a latent while its tile is decoded, of a latent of the whole picture while
+    any tile is, and for each value of a decoded frame. In `strips`, tiles are as wide as the picture.
     """
 
     libraries: int
     networks: int
+    autoencoder: int
     token: int
     tile: int
     latent: int
+    value: int
     channels: int
     strips: bool = False
 
@@ -59,14 +63,18 @@ def footprint_of(model: Model) -> Footprint:
     match model.specs.dit, model.specs.vae:
         case WanSpec() as dit, WanVAESpec() as vae:
             token = FLOAT * (2 * dit.inner + 14 * dit.width)
-            return Footprint(published, networks, token, 8500 * vae.decoder_width, 120 * vae.decoder_width, channels)
+            tile, latent = 8500 * vae.decoder_width, 120 * vae.decoder_width
+            return Footprint(published, networks, sizes["vae"], token, tile, latent, DECODED_TWICE, channels)
         case CogVideoXSpec() as dit, CogVideoXVAESpec() as vae:
             token = FLOAT * 24 * dit.width
             tile, latent = 14_000 * vae.widths[0], 16_000 * vae.widths[0]
-            return Footprint(published, networks, token, tile, latent, channels, strips=True)
+            return Footprint(
+                published, networks, sizes["vae"], token, tile, latent, DECODED_TWICE, channels, strips=True
+            )
         case DiTSpec() as dit, PatchVAESpec() as vae:
             token = FLOAT * (36 * dit.width + 16 * dit.conv_width)
-            return Footprint(LIBRARIES, networks, token, FLOAT * 144 * vae.tail_width, 0, channels)
+            tile = FLOAT * 176 * vae.tail_width
+            return Footprint(LIBRARIES, networks, sizes["vae"], token, tile, 0, DECODED, channels)
     raise TypeError(f"no footprint is known for {type(model.specs.dit).__name__}")
 
 
@@ -80,11 +88,27 @@ def _elements(shape: Iterable[int]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Media:
+    """What reading and writing hold, in bytes: the sources, and the encoder of the output. What isn't there holds 0.
+
+    Frames are `joined` to those of a clip or picture; and clips may be read `beside`, at the same time as frames are
+    decoded. A `preview` is decoded between steps.
+    """
+
+    read: int = 0
+    written: int = 0
+    joined: bool = False
+    beside: bool = False
+    preview: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryPlan:
     """Bytes by stage, their peak, bytes of latents on disk, and the side of the decoder's tiles in latents."""
 
     libraries: int
     networks: int
+    encode: int
     denoise: int
     decode: int
     disk: int
@@ -93,18 +117,18 @@ class MemoryPlan:
     @property
     def peak(self) -> int:
         """Bytes of memory at the worst moment."""
-        return self.libraries + self.networks + max(self.denoise, self.decode)
+        return self.libraries + self.networks + max(self.encode, self.denoise, self.decode)
 
 
 def plan_memory(
-    canvas: Canvas, flow: FlowSpec, footprint: Footprint, limit: int | None, *, reads: bool = False
+    canvas: Canvas, flow: FlowSpec, footprint: Footprint, limit: int | None, media: Media, *, drawn: bool = True
 ) -> MemoryPlan:
-    """The plan for a canvas that is denoised in the windows of `flow`, within `limit` bytes; `reads` says that there
-    are clips or pictures to read too.
+    """The plan for a canvas that is denoised in the windows of `flow`, or encoded and decoded where it is not `drawn`,
+    within `limit` bytes.
 
     Raises SoraError("memory_too_small") naming the least amount that works.
     """
-    plans = [_with_tiles(canvas, flow, footprint, side, reads=reads) for side in SIDES]
+    plans = [_with_tiles(canvas, flow, footprint, side, media, drawn=drawn) for side in SIDES]
     fitting = [plan for plan in plans if limit is None or plan.peak <= limit]
     if not fitting:
         least = -(-min(plan.peak for plan in plans) // MB)
@@ -112,7 +136,9 @@ def plan_memory(
     return fitting[0]
 
 
-def _with_tiles(canvas: Canvas, flow: FlowSpec, footprint: Footprint, side: int, *, reads: bool) -> MemoryPlan:
+def _with_tiles(
+    canvas: Canvas, flow: FlowSpec, footprint: Footprint, side: int, media: Media, *, drawn: bool
+) -> MemoryPlan:
     last = canvas.levels[-1]
     rows, columns = last.latents(canvas.grid)
     frames = min(flow.window + flow.anchored, canvas.latent_frames)
@@ -121,13 +147,17 @@ def _with_tiles(canvas: Canvas, flow: FlowSpec, footprint: Footprint, side: int,
     seen = min(rows * columns, flow.reach[0] * flow.reach[1]) * frames // patches
     whole = rows * columns * frames * latent
     picture = last.width * last.height * 3
-    read = picture * READ if reads else 0
     outer = (min(side, rows) + 10) * (columns if footprint.strips else min(side, columns) + 10)
+    decoded = outer * footprint.tile + rows * columns * footprint.latent + picture * footprint.value
+    joined = picture * JOINED * media.joined + media.read * media.beside
+    enlarged = picture * ENLARGED if len(canvas.levels) > 1 else 0
+    denoise = max(seen * footprint.token + WHOLES * whole + decoded * media.preview, enlarged)
     return MemoryPlan(
         libraries=footprint.libraries,
-        networks=footprint.networks,
-        denoise=max(seen * footprint.token + WHOLES * whole, picture * ENLARGED) + read,
-        decode=outer * footprint.tile + rows * columns * footprint.latent + picture * WRITTEN + read,
+        networks=footprint.networks if drawn else footprint.autoencoder,
+        encode=picture * ENCODED + media.read if media.read else 0,
+        denoise=denoise if drawn else 0,
+        decode=decoded + joined + media.written,
         disk=2 * rows * columns * canvas.latent_frames * latent,
         tile_side=side,
     )

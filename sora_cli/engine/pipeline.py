@@ -354,9 +354,11 @@ def enlarge(vae: PatchVAE, latents: LatentFile, level: Level, target: LatentFile
     device = vae.mean.device
     for index, group in enumerate(decode_groups(vae, latents, ENLARGE_TILE)):
         frames = F.interpolate(group.to(device), (level.height, level.width), mode="bicubic", antialias=True)
+        del group
         if index == 0:
             frames = frames.expand(TIME, -1, -1, -1)
         target.write(index, vae.encode_group(rearrange(frames, "T c h w -> 1 c T h w")))
+        del frames  # before the next ones are made
 
 
 def preview(vae: Autoencoder, x0: Tensor, side: int, scratch: Path) -> Tensor:

@@ -35,7 +35,7 @@ def render(
     Raises SoraError (device_unavailable, memory_too_small, those of sources and writer) and WeightsError (bad_weights).
     What a run that was stopped has done is kept, and the error says how to go on: `go_on`.
     """
-    work = prepare(request)
+    work = prepare(request, output, preview)
     check_output(output, frames=work.film.frames, force=force, make_folder=True)
     delivery = Delivery(output=str(output), force=force, embed_metadata=embed_metadata)
     with new_job(request, delivery) as job:
@@ -52,7 +52,8 @@ def go_on(job: Job, progress: Progress) -> Result:
         job.sweep()
         if (output := job.delivered()) is not None:
             return _found(job, output, progress)
-        return _finish(prepare(job.request), job, job.delivery, None, progress)
+        work = prepare(job.request, Path(job.delivery.output), None)
+        return _finish(work, job, job.delivery, None, progress)
 
 
 def _found(job: Job, output: Output, progress: Progress) -> Result:
@@ -99,7 +100,7 @@ def _write(studio: "Studio", latents: list[LatentFile], delivery: Delivery) -> W
         open_film_writer(work, path, metadata=metadata, force=delivery.force, ledger=studio.job) as writer,
     ):
         decoded = [_frames(studio, board, latents[board], notes) for board in range(len(latents))]
-        write_film(work, studio.sources, decoded, writer, measures, studio.clock.progress.step)
+        write_film(work, studio.sources, decoded, writer, measures, studio.clock.progress.step, studio.job.folder)
     assert writer.output is not None
     return Written(writer.output, (*writer.notes, *notes), measures.values())
 

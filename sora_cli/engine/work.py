@@ -9,11 +9,12 @@ from typing import Any
 from sora_cli.engine.boards import Film
 from sora_cli.engine.canvas import Canvas, Draft, draft_of, lay_out
 from sora_cli.engine.films import film_of
-from sora_cli.engine.memory import MemoryPlan, footprint_of, plan_memory
+from sora_cli.engine.memory import Media, MemoryPlan, footprint_of, plan_memory
 from sora_cli.engine.reel import spans
 from sora_cli.engine.timing import retimed_count
 from sora_cli.engine.vocabulary import count_tokens, unknown_words
 from sora_cli.errors import SoraError
+from sora_cli.media.held import read_size, written_size
 from sora_cli.media.picture import read_mask
 from sora_cli.media.probe import Probe, probe
 from sora_cli.request import Request
@@ -64,8 +65,8 @@ class Work:
         return len(spans(self.canvases[board].latent_frames, self.flow.window, context, self.known(board)))
 
 
-def prepare(request: Request) -> Work:
-    """Lay out the canvases and plan the memory.
+def prepare(request: Request, output: Path, preview: Path | None) -> Work:
+    """Lay out the canvases and plan the memory for a result that is written to `output`, with a `preview` or without.
 
     Raises SoraError (memory_too_small, bad_usage, those of the sources) and WeightsError("bad_weights") for files that
     are not what was recorded.
@@ -89,8 +90,9 @@ def prepare(request: Request) -> Work:
         for board in film.boards
     )
     footprint = footprint_of(model)
-    reads = bool(request.sources)
-    plans = [plan_memory(canvas, flow, footprint, request.memory, reads=reads) for canvas in canvases]
+    media = replace(_media(request, film, output), preview=preview is not None)
+    drawn = not all(all(board.known(model.grid)) for board in film.boards)
+    plans = [plan_memory(canvas, flow, footprint, request.memory, media, drawn=drawn) for canvas in canvases]
     return Work(asked, request, model, film, canvases, max(plans, key=lambda plan: plan.peak))
 
 
@@ -109,6 +111,18 @@ def _draft(request: Request, model: Model, flow: FlowSpec) -> Draft | None:
         larger = "{}x{} or more".format(*draft.size)
         raise SoraError("bad_usage", f"--size {request.width}x{request.height}", f"a draft becomes larger: {larger}")
     return draft
+
+
+def _media(request: Request, film: Film, output: Path) -> Media:
+    """What reading the sources and writing the output hold; of two clips both are read at once where they overlap."""
+    sources = [probed(path) for path in request.sources]
+    together = sum if request.mode == "blend" else max
+    read = together([read_size(source) for source in sources] or [0])
+    like = None if request.clip is None else probed(request.clip)
+    written = written_size(output, request.width * request.height, like)
+    masked = request.mask is not None
+    joined, beside = masked or len(film.output) > 1, masked or request.command == "reconstruct"
+    return Media(read, written, joined=joined, beside=beside)
 
 
 def probed(path: str) -> Probe:
@@ -162,9 +176,9 @@ def notes_of(work: Work) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def plan(request: Request) -> dict[str, Any]:
+def plan(request: Request, output: Path, preview: Path | None) -> dict[str, Any]:
     """What `--dry-run` tells: levels, latents, windows, steps, bytes of memory and disk. Nothing is sampled."""
-    work = prepare(request)
+    work = prepare(request, output, preview)
     return {
         "model": work.model.name,
         "frames": work.film.frames,

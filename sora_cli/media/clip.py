@@ -14,6 +14,7 @@ from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import numpy as np
 
@@ -56,7 +57,7 @@ class Clip:
     def __init__(self, probe: Probe, timeline: Timeline) -> None:
         self.probe = probe
         self._timeline = timeline
-        self._readers: list[Generator[ClipFrame, None, None]] = []
+        self._readers: WeakSet[Generator[ClipFrame, None, None]] = WeakSet()  # one that nobody reads ends
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[ClipFrame]:
         """The frames `start` to `stop`, excluded, one at a time; several such streams may run side by side.
@@ -66,12 +67,12 @@ class Clip:
         """
         stop = self.probe.frames if stop is None else min(stop, self.probe.frames)
         reader = self._read(max(start, 0), stop)
-        self._readers.append(reader)
+        self._readers.add(reader)
         return reader
 
     def close(self) -> None:
         """Ends all streams of frames."""
-        for reader in self._readers:
+        for reader in list(self._readers):
             reader.close()
 
     def _read(self, start: int, stop: int) -> Generator[ClipFrame, None, None]:

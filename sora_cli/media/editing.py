@@ -70,7 +70,7 @@ class ClipWriter(FrameWriter):
         self._keeps_times = keeps_times
         self._reformatter = VideoReformatter()
         self._at = Fraction(0)
-        self._copied: ClipFrame | None = None
+        self._copied: Fraction | None = None  # when the frame before was shown in its clip
 
     def copy(self, frame: ClipFrame, at: Fraction | None = None) -> None:
         """Encodes a frame of a clip, shown at `at` seconds or as the class says.
@@ -89,7 +89,7 @@ class ClipWriter(FrameWriter):
         else:
             assert isinstance(self._encoder, VideoEncoder)
             self._encoder.put(picture, self._take(at))
-        self._copied = replace(frame, native=None)
+        self._copied = frame.time
 
     def patch(self, frame: ClipFrame, rgb: "np.ndarray", inside: "np.ndarray") -> None:
         """Encodes a frame of a clip with the pixels of `rgb` in it where `inside`, bool (H, W), is true.
@@ -106,7 +106,7 @@ class ClipWriter(FrameWriter):
         else:
             assert isinstance(self._encoder, VideoEncoder)
             self._encoder.put(patched(picture, self._encoder.converted(rgb), inside), self._take(at))
-        self._copied = replace(frame, native=None)
+        self._copied = frame.time
 
     def _take(self, at: Fraction) -> Fraction:
         self._at, self._copied = super()._take(at), None
@@ -114,8 +114,8 @@ class ClipWriter(FrameWriter):
 
     def _time_of(self, frame: ClipFrame) -> Fraction:
         before = self._copied
-        if self._keeps_times and before is not None and before.time < frame.time:
-            return self._at + frame.time - before.time
+        if self._keeps_times and before is not None and before < frame.time:
+            return self._at + frame.time - before
         return self._end
 
     def _kept(self, native: "VideoFrame") -> "VideoFrame | None":
@@ -187,7 +187,7 @@ def _encoder(
     if (encoder := picture_encoder(plan, staging, size, fps, metadata)) is not None:
         return encoder, []
     recipe, notes = recipe_for(plan.format.name, *size)
-    look, look_notes = _lossless_look(like) if plan.format.lossless else (_lossy_look(like, recipe), [])
+    look, look_notes = lossless_look(like) if plan.format.lossless else (_lossy_look(like, recipe), [])
     part = staging.part(plan.path)
     tick = _tick(like, fps)
     encoder = VideoEncoder(part, recipe, look, size=size, fps=fps, tick=tick, metadata=metadata, sound=sound)
@@ -205,7 +205,7 @@ def _sound(plan: OutputPlan, sounds: Sequence[Sound]) -> tuple[tuple[SoundRecipe
     return (recipe, sounds), notes + recipe_notes
 
 
-def _lossless_look(like: Probe) -> tuple[Look, list[str]]:
+def lossless_look(like: Probe) -> tuple[Look, list[str]]:
     """The clip's own pixel format, or the nearest that FFV1 has, and what the user must know about it."""
     name = _stored_name(like)
     turn = like.rotation if like.kind == "video" and like.rotation % 90 == 0 else 0

@@ -81,7 +81,7 @@ class PaperEngine:
             {"rss_bytes": 1},
         )
 
-    def plan(self, request: Request) -> dict[str, object]:
+    def plan(self, request: Request, output: Path, preview: Path | None) -> dict[str, object]:
         return {"stages": ["denoise"], "memory_bytes": 1}
 
 

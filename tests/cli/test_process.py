@@ -30,7 +30,7 @@ def render(request, *, output, force, embed_metadata, preview, progress):
         time.sleep(60)
 
 module = ModuleType("sora_cli.engine.render")
-module.render, module.plan = render, lambda request: {}
+module.render, module.plan = render, lambda request, output, preview: {}
 sys.modules["sora_cli.engine.render"] = module
 from sora_cli.app import main
 sys.exit(main())

@@ -1,14 +1,21 @@
 """Joins: what is made is brought near to what is given beside it, and nowhere else."""
 
+import math
 from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from weakref import finalize
 
 import numpy as np
+import pytest
 import torch
 
 from sora_cli.engine.boards import Board, Given
 from sora_cli.engine.compose import made_frames
 from sora_cli.engine.denoiser import Known
 from sora_cli.engine.footage import Still
+from sora_cli.engine.measures import difference
 from sora_cli.engine.pipeline import carried
 
 
@@ -25,7 +32,100 @@ class Clip:
 
 def made(board: Board, source, decoded: list[int]) -> list[int]:
     frames = (np.full((4, 4, 3), level, np.uint8) for level in decoded)
-    return [int(frame[0, 0, 0]) for frame in made_frames(board, [source], frames, Fraction(8))]
+    with TemporaryDirectory() as folder:
+        return [int(frame[0, 0, 0]) for frame in made_frames(board, [source], frames, Fraction(8), Path(folder))]
+
+
+def joined_at_once(board: Board, source: list[np.ndarray], decoded: list[np.ndarray], fade: int) -> list[np.ndarray]:
+    """What `made_frames` gives, made with all frames in memory."""
+    new = decoded[board.first : board.first + board.count]
+    sides = []
+    for side in (-1, 1):
+        edge = board.first - 1 if side < 0 else board.first + board.count
+        given = next((each for each in board.given if each.at <= edge < each.at + each.count), None)
+        off = np.zeros(new[0].shape, np.float32)
+        if given is not None:
+            held = [source[given.first + k] for k in range(given.count)]
+            near = held[::-1][: fade + 1] if side < 0 else held[: fade + 1]
+            end = new[::-side][: fade + 1]
+            guess = bringing(near[0], end[0], steps(near))
+            mended = [rounded(frame + guess * weight(away, fade)) for away, frame in enumerate(end)]
+            off = bringing(near[0], end[0], [*steps(near), *steps(mended)])
+        sides.append(off)
+    left, right = sides
+    return [
+        rounded(frame + left * weight(k, fade) + right * weight(board.count - 1 - k, fade))
+        for k, frame in enumerate(new)
+    ]
+
+
+def weight(away: int, fade: int) -> float:
+    return math.cos(math.pi / 2 * away / fade) ** 2 if away < fade else 0.0
+
+
+def rounded(frame: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(frame), 0, 255).astype(np.uint8)
+
+
+def steps(frames: list[np.ndarray]) -> list[float]:
+    return [difference(one, other) for one, other in pairwise(frames)]
+
+
+def bringing(given: np.ndarray, new: np.ndarray, around: list[float]) -> np.ndarray:
+    jump = difference(given, new)
+    usual = float(np.median(around)) if around else jump
+    return (given.astype(np.float32) - new) * (1 - min(usual / jump, 1))
+
+
+class Frames(list[np.ndarray]):
+    """A source of these frames."""
+
+    @property
+    def count(self) -> int:
+        return len(self)
+
+    def frames(self, start: int, stop: int):
+        return iter(self[start:stop])
+
+
+@pytest.mark.parametrize(("before", "behind"), [(5, 0), (0, 4), (5, 4), (1, 8)])
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 6, 9, 24])
+def test_frames_that_wait_on_the_disk_are_joined_as_those_in_memory(
+    before: int, behind: int, count: int, tmp_path: Path
+):
+    rng = np.random.default_rng(100 * before + 10 * behind + count)
+    source = Frames(rng.integers(100 + 2 * k, 104 + 2 * k, (33, 5, 3), dtype=np.uint8) for k in range(20))
+    given = (Given(0, 2, before, 0), Given(0, 11, behind, before + count))
+    board = Board(before + count + behind, tuple(each for each in given if each.count), before, count)
+    decoded = [rng.integers(3 * k, 60 + 3 * k, (33, 5, 3), dtype=np.uint8) for k in range(board.frames)]
+    found = list(made_frames(board, [source], decoded, Fraction(8), tmp_path))
+    assert (np.stack(found) == np.stack(joined_at_once(board, source, decoded, 4))).all()
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_a_few_frames_are_in_memory_at_once(tmp_path: Path):
+    """Whatever the rate: 60 frames wait for a join here."""
+    alive: set[int] = set()
+    most = 0
+
+    def fresh(value: int) -> np.ndarray:
+        nonlocal most
+        frame = np.full((4, 4, 3), value % 200, np.uint8)
+        alive.add(id(frame))
+        finalize(frame, alive.discard, id(frame))
+        most = max(most, len(alive))
+        return frame
+
+    class Fresh:
+        count = 200
+
+        def frames(self, start: int, stop: int):
+            return (fresh(k) for k in range(start, stop))
+
+    board = Board(400, (Given(0, 0, 100, 0), Given(0, 0, 100, 300)), 100, 200)
+    for _ in made_frames(board, [Fresh()], (fresh(3 * k) for k in range(400)), Fraction(120), tmp_path):
+        pass
+    assert most <= 6
 
 
 def test_a_jump_becomes_a_step_like_those_around_it_and_is_taken_back():

@@ -7,6 +7,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import av
 import numpy as np
@@ -99,6 +100,22 @@ def test_two_streams_of_one_clip_run_side_by_side(make_clip: MakeClip) -> None:
     with open_source(path) as clip:
         pairs = [(a.index, b.index) for a, b in zip(clip.frames(), clip.frames(6), strict=False)]
     assert pairs == [(index, index + 6) for index in range(6)]
+
+
+def test_a_stream_that_nobody_reads_any_more_lets_go_of_its_decoder(make_clip: MakeClip) -> None:
+    with open_source(make_clip("a.mp4")) as clip:
+        stream = clip.frames()
+        next(stream)
+        held = ref(stream)
+        del stream
+        assert held() is None
+
+
+def test_streams_end_with_their_clip(make_clip: MakeClip) -> None:
+    with open_source(make_clip("a.mp4")) as clip:
+        stream = clip.frames()
+        next(stream)
+    assert list(stream) == []
 
 
 def flat_clip(path: Path, size: tuple[int, int], form: str, matrix: int, value_range: int) -> np.ndarray:
