@@ -32,7 +32,7 @@ def write_model(folder: Path, dit: Mapping[str, Tensor], vae: Mapping[str, Tenso
             "fps": "24",
             "seconds": 2.0,
             "steps": 12,
-            "guidance": 2.5,
+            "guidance": 3.5,
             "min_side": 16,
         },
         "files": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files},

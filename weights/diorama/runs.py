@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from vae_training import Camera, Crops, decibels, decoder_loss, fit_components, load_vae, random_crops
 from world import Sprites
 
+from sora_cli.engine.devices import native_dtype
 from sora_cli.model.dit import DiT
 from sora_cli.model.vae.patch import PatchVAE
 from sora_weights.spec import DiTSpec, PatchVAESpec
@@ -81,6 +82,11 @@ def log(run: Path, stage: str, line: str) -> None:
         file.write(stamped + "\n")
 
 
+def mixed_precision(device: str) -> torch.autocast:
+    """Products in bfloat16 where the hardware multiplies it natively, in float32 elsewhere."""
+    return torch.autocast(device, torch.bfloat16, enabled=native_dtype(device) == torch.bfloat16)
+
+
 def make_step(optimiser: torch.optim.Optimizer, net: nn.Module, loss: Tensor, rate: float) -> None:
     """One step of the optimiser on a loss, gradients clipped to norm 1."""
     for group in optimiser.param_groups:
@@ -113,7 +119,7 @@ def train_autoencoder(run: Path, sprites: Sprites, timetable: Timetable, device:
 
     report()
     while clock.running:
-        with torch.autocast(device, torch.bfloat16):
+        with mixed_precision(device):
             loss = decoder_loss(net, next(feed), 0.03)
         make_step(optimiser, net, loss, timetable.rate_at(clock.gone, steps))
         steps += 1
@@ -190,7 +196,7 @@ class DenoiserRun:
         """One step on a batch; its loss by its kind, and how well it was known where to look."""
         batch = batch.to(self.device)
         features, seen = (table[batch.words.to(table.device)].to(self.device) for table in self.captions[:2])
-        with torch.autocast(self.device, torch.bfloat16):
+        with mixed_precision(self.device):
             loss = denoising_loss(self.net, batch, features.float(), seen, dice)
             pointing = self.pointing.loss(batch)
         make_step(self.optimiser, self.net, loss + POINTING * pointing, rate)
