@@ -27,6 +27,7 @@ from sora_cli.model import wan as wan_network
 from sora_cli.model.cogvideox import CogVideoXTransformer
 from sora_cli.model.wan import FULL_PRECISION, WanTransformer
 from sora_kernels import gated_residual_ref, qk_norm_rope_ref, rms_norm_ref, rope_ref
+from sora_kernels.attention import joined
 from sora_weights.families import cogvideox, wan
 from sora_weights.keymap import KeyMap
 from sora_weights.manifest import Manifest
@@ -55,8 +56,8 @@ def _attended(
     extra_k: Tensor | None = None,
     extra_v: Tensor | None = None,
 ) -> Tensor:
-    k, v = (x if more is None else torch.cat([x, more], 2) for x, more in ((k, extra_k), (v, extra_v)))
     seen = None if mask is None else mask[:, None, None]
+    k, v = joined(k, extra_k), joined(v, extra_v)
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale)
 
 

@@ -21,6 +21,7 @@ from sora_cli.model.vae.patch import SPACE, TIME, PatchVAE
 WORDINGS = 12  # captions of each combination
 PATCH = 16  # pixels along a patch
 OPENING = 0.3  # seconds into its motion at most when a video begins, so that it has somewhere to go
+LATEST = 1.6  # the same for what begins in mid-stream, and for parts of pictures
 CLOSEST = 0.6  # close-ups are never noisier: they would teach that every window has a figure
 REFINED = 0.7  # crops of large pictures are never noisier: they are only ever refined
 SHAPES = {  # pictures of about the same area, in pixels; a padded batch mixes one row of these
@@ -206,7 +207,7 @@ class Examples(IterableDataset[list[Plan]]):
         around: Sequence[tuple[int, int] | None] = (None,),
         noisiest: float = 1.0,
         factors: Sequence[float | None] = (None,),
-        latest: float = 1.6,
+        latest: float = LATEST,
     ) -> Plan:
         """Random scenarios in these views, or in windows of a size (width, height) `around` their figures. Half of the
         clips begin in mid-stream; the others, and pictures, at most `latest` seconds into the motion.
@@ -214,7 +215,7 @@ class Examples(IterableDataset[list[Plan]]):
         scenarios = [draw_scenario(rng) for _ in views]
         scenarios = [scenarios[i] for i in in_order(scenarios)]
         first = int(frames > 1 and rng.random() < 0.5)
-        starts = [rng.uniform(0.0, 1.6 if first else latest) for _ in views]
+        starts = [rng.uniform(0.0, LATEST if first else latest) for _ in views]
         fps = [rng.choice(rates) for _ in views]
         windows = [rng.choice(around) for _ in views]
         if any(windows):
