@@ -26,7 +26,7 @@ from sora_cli.model import dit, layers, recall
 from sora_cli.model import wan as wan_network
 from sora_cli.model.cogvideox import CogVideoXTransformer
 from sora_cli.model.wan import FULL_PRECISION, WanTransformer
-from sora_kernels import gated_residual_ref, qk_norm_rope_ref, rms_norm_ref, rope_ref
+from sora_kernels import gated_residual_ref, linear_gelu_ref, qk_norm_rope_ref, rms_norm_ref, rope_ref
 from sora_kernels.attention import joined
 from sora_weights.families import cogvideox, wan
 from sora_weights.keymap import KeyMap
@@ -82,6 +82,7 @@ PLAIN: Mapping[str, Callable[..., Tensor]] = {
     "attention": _attended,
     "gated_residual": gated_residual_ref,
     "layer_norm_modulate": _modulated,
+    "linear_gelu": linear_gelu_ref,
     "qk_norm_rope_attention": _prepared_and_attended,
     "rms_norm": rms_norm_ref,
     "rope": rope_ref,

@@ -9,6 +9,7 @@ from sora_kernels.causal_conv import causal_conv, causal_conv_ref
 from sora_kernels.dispatch import BackendError
 from sora_kernels.gated_residual import gated_residual, gated_residual_ref
 from sora_kernels.layer_norm_modulate import layer_norm_modulate, layer_norm_modulate_ref
+from sora_kernels.linear_gelu import linear_gelu, linear_gelu_ref
 from sora_kernels.norm_silu import norm_silu, norm_silu_ref
 from sora_kernels.qk_norm_rope import qk_norm_rope, qk_norm_rope_ref
 from sora_kernels.qk_norm_rope_attention import qk_norm_rope_attention, qk_norm_rope_attention_ref
@@ -26,6 +27,8 @@ __all__ = [
     "gated_residual_ref",
     "layer_norm_modulate",
     "layer_norm_modulate_ref",
+    "linear_gelu",
+    "linear_gelu_ref",
     "norm_silu",
     "norm_silu_ref",
     "qk_norm_rope",

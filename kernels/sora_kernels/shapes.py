@@ -21,6 +21,13 @@ def check_channels(operator: str, name: str, weight: Tensor | None, x: Tensor) -
         raise ValueError(f"{operator}: {found}x {tuple(x.shape)}; expected (c,) for (b, c, ...)")
 
 
+def check_linear(operator: str, weight: Tensor, bias: Tensor | None, x: Tensor) -> None:
+    """Raise ValueError unless weight is (n, k) for x (..., k), and bias None or (n,)."""
+    if weight.dim() != 2 or weight.shape[1:] != x.shape[-1:] or (bias is not None and bias.shape != weight.shape[:1]):
+        found = "" if bias is None else f" and bias {tuple(bias.shape)}"
+        raise ValueError(f"{operator}: weight {tuple(weight.shape)}{found} do not fit x {tuple(x.shape)}")
+
+
 def check_causal(operator: str, frame: Tensor, past: tuple[Tensor, ...], weight: Tensor, bias: Tensor | None) -> None:
     """Raise ValueError unless weight (t, o, side, side, c) fits up to t frames (b, c, h, w) and bias (o,)."""
     side = weight.shape[2] if weight.dim() == 5 else 0

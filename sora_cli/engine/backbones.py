@@ -11,6 +11,8 @@ from sora_cli.engine.denoiser import Network, Window
 from sora_cli.engine.reel import Span
 from sora_cli.model.cogvideox import CogVideoXTransformer
 from sora_cli.model.dit import STILL_RATE, DiT, locate, seconds_of
+from sora_cli.model.dit import Place as Where
+from sora_cli.model.tracing import Pose
 from sora_cli.model.wan import WanTransformer
 from sora_weights.spec import Grid
 
@@ -23,7 +25,8 @@ Text = tuple[Tensor, Tensor]
 @dataclass(frozen=True, slots=True)
 class Place:
     """What a network is to denoise: a window in space of one level, in one window in time of the video, with the
-    video's first latent frame before it where that is an `anchor`.
+    video's first latent frame before it where that is an `anchor`; and the pose of the figure in these frames, where a
+    smaller level has shown it.
     """
 
     level: Level
@@ -31,6 +34,7 @@ class Place:
     span: Span
     fps: float
     anchor: bool = False
+    pose: Pose | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,6 +86,17 @@ class DioramaBackbone(_Held):
 
     def bind(self, text: Text, place: Place, condition: Condition | None) -> Network:
         """The network for one window. Conditions are shown by timesteps, not by channels."""
+        where, pose, (features, seen) = self._where(place), place.pose, self._moved(text)
+        return lambda x, timesteps: self.network(x, timesteps, features, seen, where, pose=pose)
+
+    def pose(self, x: Tensor, timesteps: Tensor, text: Text, place: Place) -> Pose:
+        """Where the figure that a text is about stands in latents x (1, c, t, h, w) at timesteps (1, t)."""
+        return self.network.pose(x, timesteps, *self._moved(text), self._where(place))
+
+    def _moved(self, text: Text) -> Text:
+        return text[0].to(self.device), text[1].to(self.device)
+
+    def _where(self, place: Place) -> Where:
         level, window, span, space = place.level, place.window, place.span, self.grid.space
         rows, columns = level.latents(self.grid)
         count = len(range(*window.t.indices(place.anchor + span.stop - span.start)))
@@ -92,9 +107,7 @@ class DioramaBackbone(_Held):
         rate = place.fps / self.grid.time if count > 1 else STILL_RATE
         grid = (len(range(*window.h.indices(rows))), len(range(*window.w.indices(columns))))
         corner = ((window.h.start or 0) * space, (window.w.start or 0) * space)
-        where = locate(seconds, rate, (level.height, level.width), corner, grid, space).to(self.device)
-        features, seen = text[0].to(self.device), text[1].to(self.device)
-        return lambda x, timesteps: self.network(x, timesteps, features, seen, where)
+        return locate(seconds, rate, (level.height, level.width), corner, grid, space).to(self.device)
 
 
 class WanBackbone(_Held):

@@ -79,8 +79,9 @@ def footprint_of(model: Model) -> Footprint:
 
 
 def _bytes_of(path: Path) -> int:
-    """What the tensors of a file or folder take in float32."""
-    return FLOAT * sum(_elements(entry.shape) for entry in open_weights(path).entries.values())
+    """What the tensors of a file or folder take, those of fractions in float32."""
+    entries = open_weights(path).entries.values()
+    return sum((1 if entry.dtype == "U8" else FLOAT) * _elements(entry.shape) for entry in entries)
 
 
 def _elements(shape: Iterable[int]) -> int:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sora_cli.engine.backbones import Backbone, Condition, Place, Text
+from sora_cli.engine.backbones import Backbone, Condition, DioramaBackbone, Place, Text
 from sora_cli.engine.canvas import Canvas, Level
 from sora_cli.engine.checkpoint import Point
 from sora_cli.engine.decode import decode_frames, decode_groups
@@ -45,10 +45,13 @@ from sora_cli.engine.schedule import (
     scheduler_from_config,
 )
 from sora_cli.engine.solvers import SOLVERS, rows_for, state_from_tensors
+from sora_cli.model.tracing import Pose
 from sora_cli.model.vae.patch import TIME, PatchVAE
 from sora_weights.spec import FlowSpec, Grid, Model
 
 ENLARGE_TILE = 48  # the same on every machine: what is enlarged is sampled from
+SEEN_AT = 0.3  # how noisy a draft is made in which the figure is to be seen
+EVENING = torch.tensor([0.25, 0.5, 0.25])
 KEPT_TEXTS = 64  # encoded prompts in the cache; the oldest go first
 
 OnStep = Callable[[int, Step, Tensor], None]
@@ -98,6 +101,7 @@ class Sampler:
     condition: Condition | None = None
     known_mode: Literal["native", "pin"] = "native"
     towards: Conditioning | None = None  # what the words have become by the end of the video
+    poses: LatentFile | None = None  # of the figure in every latent frame, where a draft has shown them
 
 
 def encode_words(
@@ -333,10 +337,13 @@ def _denoiser(
     frames = anchor + span.stop - span.start
     most = stage.guidance if known is None or begun else sampler.flow.known_guidance
     guidance = min(stage.guidance, most)
+    pose = None
+    if sampler.poses is not None:
+        pose = Pose.of(_read(sampler.poses, span, anchor=anchor).to(sampler.backbone.device))
 
     def within(window: Window) -> Denoiser:
         part = known.crop(window) if known else None
-        place = Place(stage.level, window, span, sampler.fps, anchor)
+        place = Place(stage.level, window, span, sampler.fps, anchor, pose)
 
         def told(text: Text) -> Denoiser:
             return from_network(sampler.backbone.bind(text, place, sampler.condition), stage.prediction, part)
@@ -346,6 +353,38 @@ def _denoiser(
     parts = plan_windows(stage.level, frames, sampler.grid, sampler.flow)
     inner = within(parts[0]) if len(parts) == 1 else windowed(within, parts, blend_weights(parts))
     return pinned(inner, known)
+
+
+@torch.no_grad()
+def find_poses(sampler: Sampler, level: Level, latents: LatentFile, poses: LatentFile) -> None:
+    """Where the figure stands in each frame of a finished draft, evened out over time.
+
+    The network is shown the draft a little noisy, as it is used to, always with the same noise.
+    """
+    assert isinstance(sampler.backbone, DioramaBackbone)  # only diorama is drafted small
+    whole = Window(slice(None), slice(None), slice(None))
+    for start in range(0, latents.frames, sampler.flow.window):
+        stop = min(start + sampler.flow.window, latents.frames)
+        x0, timesteps = latents.read(start, stop), torch.full((1, stop - start), SEEN_AT)
+        noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(start))
+        x = torch.lerp(x0, noise, SEEN_AT).to(sampler.backbone.device)
+        words = _told_at(sampler, (start + stop) / 2 / latents.frames).words
+        place = Place(level, whole, Span(start, stop, start, stop), sampler.fps)
+        pose = sampler.backbone.pose(x, timesteps.to(x.device), words.prompt, place)
+        poses.write(start, pose.numbers())
+    poses.write(0, evened(Pose.of(poses.read(0, poses.frames))).numbers())
+
+
+def evened(pose: Pose) -> Pose:
+    """A pose without trembling: places and sizes averaged with those of the frames beside it, as far as it is there."""
+
+    def around(values: Tensor) -> Tensor:
+        return F.conv1d(F.pad(values, (1, 1), mode="replicate")[:, None], EVENING.view(1, 1, -1).to(values))[:, 0]
+
+    weight = pose.there.clamp(min=1e-3)
+    total = around(weight)
+    x, y, size = (around(each * weight) / total for each in (pose.x, pose.y, pose.size))
+    return replace(pose, x=x, y=y, size=size)
 
 
 @torch.no_grad()

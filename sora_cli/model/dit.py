@@ -2,10 +2,11 @@
 
 One timestep per latent frame (so known frames are simply frames at timestep 0), text as extra keys and values, rotary
 positions in pixels and seconds, a convolutional stem and head per frame around the transformer, a copy of the nearest
-known frame beside every frame, so that carrying content over time is easy, and a memory of figures to copy from.
+known frame beside every frame, so that carrying content over time is easy, and a memory of figures: the network says
+where in the picture its figure stands, sees it drawn there, and takes of that as much as it trusts.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -14,13 +15,18 @@ from torch import Tensor, nn
 
 from sora_cli.model.layers import FrameConv, FrameResidual, Projector, RMSNorm, learned, masked, sinusoid
 from sora_cli.model.recall import Memory, Pointer, Recall, Sheet
-from sora_kernels import gated_residual, layer_norm_modulate, qk_norm_rope_attention, rope_table
+from sora_cli.model.tracing import GREY, Area, Pose, Traced, behind_figures, fit_pose, moments, traced
+from sora_kernels import gated_residual, layer_norm_modulate, linear_gelu, qk_norm_rope_attention, rope_table
 from sora_weights.spec import DiTSpec
 
 KNOWN = 0.25  # frames at most this noisy are worth copying from
 ROTARY_THETA = 100.0
 UNITS = 8.0  # rotary positions across a square picture, whatever its pixels
 RATE = 6.0  # rotary positions in a second
+ENOUGH = 0.25  # a latent with so much of the figure in it may be taken as it is traced
+WHOLLY = 0.5  # from this timestep on a figure may be taken as it is traced; less of it where less noise is left
+SEEN = 0.25  # how much of the picture must shine through for a pose to be relied on; with less, figures stand still
+DISTRUST = -2.0  # logit of the share that is taken from a traced figure at the beginning of training
 STILL_RATE = 6.0  # latent frames a second that a single picture is said to have
 
 
@@ -40,6 +46,12 @@ class Place:
     def to(self, device: torch.device | str) -> "Place":
         """The same on another device."""
         return Place(*(getattr(self, name).to(device) for name in self.__slots__))
+
+    @property
+    def area(self) -> Area:
+        """The same in pixels, without the time."""
+        columns, rows = self.columns * self.width[:, None], self.rows * self.height[:, None]
+        return Area(columns, rows, self.width, self.height)
 
 
 def locate(
@@ -145,7 +157,7 @@ class Block(nn.Module):
             found = found + self.recall(y, sheet)
         x = gated_residual(x, found, _spread(parts[:, :, 2], x))
         y = layer_norm_modulate(x, _spread(parts[:, :, 3], x), _spread(parts[:, :, 4], x))
-        y = self.down(F.gelu(self.up(y), approximate="tanh"))
+        y = self.down(linear_gelu(y, self.up.weight, self.up.bias))
         return gated_residual(x, y, _spread(parts[:, :, 5], x))
 
 
@@ -182,12 +194,14 @@ class DiT(nn.Module):
         self.join = FrameConv(2 * conv + spec.channels + 1, conv)
         self.head_block = FrameResidual(conv)
         self.head = FrameConv(conv, spec.channels, zero=True)
+        self.trust = FrameConv(conv, spec.channels, zero=True)
         for layer in (self.time_block, self.last_time):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         with torch.no_grad():  # gates start half open: a network this small should not begin as the identity
             self.time_block.bias.view(6, width)[2].fill_(0.5)
             self.time_block.bias.view(6, width)[5].fill_(0.5)
+            nn.init.constant_(self.trust.conv.bias, DISTRUST)  # type: ignore[arg-type]
 
     def _rotary(self, place: Place, patch: int) -> tuple[Tensor, Tensor]:
         side = (place.height * place.width).sqrt()[:, None]
@@ -237,14 +251,32 @@ class DiT(nn.Module):
         seen: Tensor,
         place: Place,
         mask: Tensor | None = None,
+        pose: Pose | None = None,
     ) -> Tensor:
         """Predict clean latents from x = (1 - t) clean + t noise.
 
         x (b, c, t, h, w) with h and w multiples of the patch; timesteps (b, t) in [0, 1]; text (b, m, e) with
-        `seen` (b, m) true at real tokens; mask (b, t, h, w), true inside each sample of a padded batch. Input and
-        output are scaled so that the network's own input and target have unit variance (Karras et al. 2022, section
-        5, for the flow-matching process).
+        `seen` (b, m) true at real tokens; mask (b, t, h, w), true inside each sample of a padded batch; the pose of
+        the figure where it is known already. Input and output are scaled so that the network's own input and target
+        have unit variance (Karras et al. 2022, section 5, for the flow-matching process).
         """
+        return self._drawn(x, timesteps, text, seen, place, mask, pose)[0]
+
+    def pose(self, x: Tensor, timesteps: Tensor, text: Tensor, seen: Tensor, place: Place) -> Pose:
+        """Where the network sees the figure that the text is about; arguments as in `forward`."""
+        return self._drawn(x, timesteps, text, seen, place, None, None)[1]
+
+    def _drawn(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        text: Tensor,
+        seen: Tensor,
+        place: Place,
+        mask: Tensor | None,
+        pose: Pose | None,
+    ) -> tuple[Tensor, Pose]:
+        """The clean latents, and the pose that the figure was drawn in."""
         patch = self.spec.patch
         t, h, w = x.shape[2:]
         level = rearrange(timesteps, "b t -> b 1 t 1 1").float()
@@ -266,21 +298,51 @@ class DiT(nn.Module):
         for block in self.blocks:
             tokens = block(tokens, words, sheet, time, t, rotary, keys)
 
-        copied = rearrange(
-            self.pointer(tokens, sheet),
-            "b (p q) (t h w) c -> b c t (h p) (w q)",
-            t=t,
-            h=h // patch,
-            p=patch,
-            q=patch,
-        )
+        found, cover = self.pointer(tokens, sheet)
+        if pose is None:
+            pose = self._pose(found, cover, sheet, place, mask, (t, h, w))
+        still, figure = self._figures(pose, sheet, place)
+        seen_beside = torch.cat([still.on(GREY), still.cover], 1).to(dtype)
         shift, scale = repeat(self.last_time(condition), "b t (two d) -> two b (t n) d", two=2, n=tokens.shape[1] // t)
         tokens = self.unpatchify(layer_norm_modulate(tokens, shift.to(dtype), scale.to(dtype)))
         deep = rearrange(tokens, "b (t h w) (c p q) -> b c t (h p) (w q)", t=t, h=h // patch, p=patch, q=patch)
-        y = self.head_block(self.join(torch.cat([stem, deep, copied.to(dtype)], 1), mask), mask)
-        detail = self.head(F.silu(y), mask).float()
+        y = self.head_block(self.join(torch.cat([stem, deep, seen_beside], 1), mask), mask)
+        y = F.silu(y)
+        detail, trust = self.head(y, mask).float(), self.trust(y, mask).float().sigmoid()
         clean = x * (spread**2 * (1 - level) / total**2) + detail * (spread * level / total)
-        return masked(clean, mask)
+        share = trust * (figure.cover / ENOUGH).clamp(max=1) * (level / WHOLLY).clamp(max=1)
+        share = share * ((1 - level) / SEEN).clamp(max=1)
+        clean = torch.lerp(clean, self._composed(figure, clean / spread) * spread, share)
+        return masked(clean, mask), pose
+
+    @torch.no_grad()
+    def _pose(
+        self, found: Tensor, cover: Tensor, sheet: Sheet, place: Place, mask: Tensor | None, grid: tuple[int, int, int]
+    ) -> Pose:
+        """The pose by what the pointer found, (b, p·p, n, views·s·s), and its logits of coverage, (b, n, p·p)."""
+        (_, h, w), patch, side = grid, self.spec.patch, self.spec.sheet
+        sizes = {"h": h // patch, "w": w // patch, "p": patch, "q": patch}
+        looked = rearrange(found, "b (p q) (t h w) (views y x) -> b t (h p) (w q) views y x", y=side, x=side, **sizes)
+        share = rearrange(cover.float().sigmoid(), "b (t h w) (p q) -> b t (h p) (w q)", **sizes)
+        return fit_pose(looked, share if mask is None else share * mask, place.area)
+
+    @torch.no_grad()
+    def _composed(self, figure: Traced, scaled: Tensor) -> Tensor:
+        """Scaled latents of the figure in the light and before the scene that the network draws, (b, c, t, h, w)."""
+        colours = torch.einsum("k c, b c t h w -> b k t h w", self.memory.tints, scaled)
+        colours = (colours + rearrange(self.memory.tone, "k -> k 1 1 1")).clamp(0, 1)
+        return figure.on(behind_figures(colours, figure.cover), figure.tint(colours))
+
+    @torch.no_grad()
+    def _figures(self, pose: Pose, sheet: Sheet, place: Place) -> tuple[Traced, Traced]:
+        """The figure that the text is about as it stands, and as it moves."""
+        there = replace(pose, there=pose.there * sheet.found.float().flatten(1))
+        patches, plain = self.memory.patches, self.memory.plain
+        still = traced([there], sheet.picture, patches.sum(2, keepdim=True), plain, place.area)
+        if place.seconds.shape[1] == 1:
+            return still, still
+        poses = moments(there, place.seconds, place.rate, self.spec.time)
+        return still, traced(poses, sheet.picture, patches, plain, place.area)
 
     def _keys(self, mask: Tensor | None, words: int) -> Tensor | None:
         """Which keys of the attention are real: the patches of a padded batch, then all text tokens."""

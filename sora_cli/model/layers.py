@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from sora_kernels import rms_norm
+from sora_kernels import linear_gelu, rms_norm
 
 
 class RMSNorm(nn.Module):
@@ -40,6 +40,8 @@ class Projector(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., inward) -> (..., width)."""
+        if self.activation is gelu_tanh:
+            return self.outward(linear_gelu(x, self.inward.weight, self.inward.bias))
         return self.outward(self.activation(self.inward(x)))
 
 

@@ -1,9 +1,9 @@
 """A memory of figures that a denoiser looks up by the words of its prompt, and the attention that reads it.
 
-Small networks spend their weights on memorising what things look like. Here pictures of the figures are kept as
-latents, found by meaning, and copied from (Blattmann et al. 2022, Retrieval-Augmented Diffusion Models,
-arXiv:2204.11824, section 3, with a memory of latents instead of CLIP embeddings; the pointer is that of See et al.
-2017, Get To The Point, arXiv:1704.04368, section 2.2, on latents instead of words).
+Small networks spend their weights on memorising what things look like. Here pictures of the figures are kept, found by
+meaning, and copied from (Blattmann et al. 2022, Retrieval-Augmented Diffusion Models, arXiv:2204.11824, section 3, with
+a memory of pictures instead of CLIP embeddings; the pointer is that of See et al. 2017, Get To The Point,
+arXiv:1704.04368, section 2.2, to places instead of words).
 """
 
 from dataclasses import dataclass
@@ -21,11 +21,21 @@ ALIKE = 0.38  # cosine from which a word means a figure: nearly all captions of 
 
 
 class Memory(nn.Module):
-    """Sheets of latents for each figure, one as it faces left and one in the mirror, under the meaning of its name."""
+    """Pictures of figures under the meaning of their names, and sheets of latents of them, as they face left and in the
+    mirror.
+
+    `pictures` are colours multiplied by coverage, and coverage; `patches` and `plain` make scaled latents of frames,
+    `tints` and `tone` the mean colour of scaled latents.
+    """
 
     centre: Tensor
     names: Tensor
     sheets: Tensor
+    pictures: Tensor
+    patches: Tensor
+    plain: Tensor
+    tints: Tensor
+    tone: Tensor
 
     def __init__(self, spec: DiTSpec) -> None:
         super().__init__()
@@ -33,6 +43,11 @@ class Memory(nn.Module):
         self.register_buffer("centre", torch.zeros(spec.text_width))  # the mean of all text features
         self.register_buffer("names", torch.zeros(spec.figures, spec.text_width))  # unit vectors
         self.register_buffer("sheets", torch.zeros(spec.figures, spec.views, spec.channels + 1, side, side))
+        self.register_buffer("pictures", torch.zeros(spec.figures, 4, spec.artwork, spec.artwork, dtype=torch.uint8))
+        self.register_buffer("patches", torch.zeros(spec.channels, 3, spec.time, spec.space, spec.space))
+        self.register_buffer("plain", torch.zeros(spec.channels))
+        self.register_buffer("tints", torch.zeros(3, spec.channels))
+        self.register_buffer("tone", torch.zeros(3))
         self.embed = nn.Conv2d(spec.channels + 1, spec.width, 3, padding=1)
         self.place = learned(spec.views * side * side, spec.width)
 
@@ -51,18 +66,17 @@ class Memory(nn.Module):
         latents = self.sheets[figure].to(self.embed.weight.dtype)
         embedded = self.embed(rearrange(latents, "b views c h w -> (b views) c h w"))
         tokens = rearrange(embedded, "(b views) d h w -> b (views h w) d", b=len(figure)) + self.place
-        shown = rearrange(latents, "b views c h w -> b (views h w) c")
-        return Sheet(tokens, shown, found[:, None, None].to(tokens.dtype))
+        return Sheet(tokens, self.pictures[figure], found[:, None, None].to(tokens.dtype))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sheet:
-    """What the memory holds for a batch: tokens (b, m, d), the latents and coverage behind them (b, m, c + 1), and 1
-    or 0, (b, 1, 1), for whether there is anything.
+    """What the memory holds for a batch: tokens (b, m, d), the pictures behind them (b, 4, P, P), and 1 or 0,
+    (b, 1, 1), for whether there is anything.
     """
 
     tokens: Tensor
-    latents: Tensor
+    picture: Tensor
     found: Tensor
 
 
@@ -105,14 +119,15 @@ class Recall(nn.Module):
 
 
 class Pointer(nn.Module):
-    """Where on the sheet each latent of a patch looks, one head for each: brings over the latents that lie there."""
+    """Where on the sheet each latent of a patch looks, one head for each, and how much of the latent is figure."""
 
     def __init__(self, width: int, patch: int) -> None:
         super().__init__()
         self.asking = Asking(width, patch * patch)
+        self.cover = nn.Linear(width, patch * patch)
 
-    def forward(self, x: Tensor, sheet: Sheet) -> Tensor:
-        """(b, n, d) -> the sheets' latents and coverage, (b, heads, n, c + 1)."""
+    def forward(self, x: Tensor, sheet: Sheet) -> tuple[Tensor, Tensor]:
+        """(b, n, d) -> shares of attention (b, heads, n, m), and logits of coverage (b, n, heads)."""
         q, k = self.asking(x, sheet.tokens)
-        looked = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)
-        return looked @ (sheet.latents * sheet.found)[:, None]
+        looked = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).float().softmax(-1)
+        return looked, self.cover(x)

@@ -12,10 +12,19 @@ from sora_cli.engine.backbones import Condition, DioramaBackbone, Place, Text
 from sora_cli.engine.canvas import Level
 from sora_cli.engine.denoiser import Network
 from sora_cli.engine.job import LatentFile
-from sora_cli.engine.pipeline import Conditioning, Sampler, Stage, denoise_level, plan_windows
+from sora_cli.engine.pipeline import (
+    Conditioning,
+    Sampler,
+    Stage,
+    denoise_level,
+    evened,
+    find_poses,
+    plan_windows,
+)
 from sora_cli.engine.reel import Span
 from sora_cli.engine.schedule import flow_schedule
 from sora_cli.model.dit import DiT
+from sora_cli.model.tracing import Pose
 from sora_weights.spec import DiTSpec, FlowSpec, Grid
 
 GRID = Grid(space=8, patch=16, time=4)
@@ -39,7 +48,7 @@ class Watching:
         return network
 
 
-def drawn(folder: Path, flow: FlowSpec, frames: int) -> tuple[Watching, Tensor]:
+def drawn(folder: Path, flow: FlowSpec, frames: int, poses: LatentFile | None = None) -> tuple[Watching, Tensor]:
     """What was asked for a video of `frames` latent frames, and its latents."""
     watching = Watching()
     sampler = Sampler(
@@ -49,6 +58,7 @@ def drawn(folder: Path, flow: FlowSpec, frames: int) -> tuple[Watching, Tensor]:
         fps=float(Fraction(24)),
         flow=flow,
         generator=torch.Generator().manual_seed(0),
+        poses=poses,
     )
     stage = Stage(Level(32, 32), flow_schedule(2, scale=1.0), "euler", "x0", 1.0, flow.context)
     latents = LatentFile(folder / "x.latents", frames, (3, 4, 4))
@@ -78,8 +88,46 @@ def test_without_an_anchor_a_window_sees_its_context_alone(tmp_path: Path, frame
     assert torch.isfinite(latents).all()
 
 
+def test_a_window_is_told_the_poses_of_its_own_frames(tmp_path: Path):
+    poses = LatentFile(tmp_path / "poses", 12, (5, 1, 1))
+    poses.write(0, torch.arange(12.0).view(1, 1, 12, 1, 1).expand(1, 5, 12, 1, 1))
+    watching, _ = drawn(tmp_path, replace(FLOW, anchored=True), 12, poses)
+    for place, _, _ in watching.asked:
+        there = [float(index) for index in range(place.span.start, place.span.stop)]
+        assert place.pose is not None
+        assert place.pose.x[0].tolist() == ([0.0] * place.anchor) + there
+
+
+def test_every_frame_of_a_draft_has_a_pose_and_it_is_always_the_same(tmp_path: Path):
+    torch.manual_seed(0)
+    spec = DiTSpec(channels=4, width=32, depth=2, heads=2, conv_width=8, text_width=1, text_tokens=1, artwork=16)
+    sampler = Sampler(
+        DioramaBackbone(DiT(spec), GRID), Conditioning(WORDS, WORDS), GRID, 24.0, FLOW, torch.Generator().manual_seed(0)
+    )
+    latents = LatentFile(tmp_path / "x.latents", 12, (4, 4, 4))
+    latents.write(0, torch.randn(1, 4, 12, 4, 4))
+    found = []
+    for turn in range(2):
+        poses = LatentFile(tmp_path / f"poses{turn}", 12, (5, 1, 1))
+        find_poses(sampler, Level(32, 32), latents, poses)
+        found.append(poses.read(0, 12))
+    assert torch.equal(*found)
+    assert torch.isfinite(found[0]).all()
+    assert (found[0][:, 2] > 0).all()
+
+
+def test_evened_poses_tremble_less_and_keep_a_steady_motion():
+    steady = torch.arange(9.0)[None] / 10
+    ones = torch.ones(1, 9)
+    trembling = steady + 0.01 * torch.tensor([1.0, -1] * 4 + [1])
+    even = evened(Pose(steady, trembling, ones, 0 * ones, ones))
+    assert torch.allclose(even.x[:, 1:-1], steady[:, 1:-1])
+    assert (even.y - steady)[:, 1:-1].abs().max() < 1e-3
+    assert torch.equal(even.there, ones)
+
+
 def test_dioramas_network_takes_an_anchored_window_of_a_long_video():
-    spec = DiTSpec(channels=4, width=32, depth=2, heads=2, conv_width=8, text_width=6, text_tokens=1)
+    spec = DiTSpec(channels=4, width=32, depth=2, heads=2, conv_width=8, text_width=6, text_tokens=1, artwork=16)
     backbone = DioramaBackbone(DiT(spec), GRID)
     parts = plan_windows(Level(64, 32), 1 + 5, GRID, FLOW)
     x, words = torch.randn(1, 4, 6, 4, 8), (torch.zeros(1, 1, 6), torch.ones(1, 1, dtype=torch.bool))

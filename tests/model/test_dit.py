@@ -1,21 +1,29 @@
 """diorama's denoiser: padding changes nothing, known frames are copied from, positions are global."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from sora_cli.model.dit import DiT, Place, locate, nearest_known, seconds_of
+from sora_cli.model.tracing import Pose
 from sora_weights.spec import DiTSpec
 
-SPEC = DiTSpec(channels=4, patch=2, width=32, depth=2, heads=2, conv_width=8, text_width=6, text_tokens=5)
+SPEC = DiTSpec(channels=4, patch=2, width=32, depth=2, heads=2, conv_width=8, text_width=6, text_tokens=5, artwork=16)
 
 
 @pytest.fixture(scope="module")
 def network() -> DiT:
-    """A small network with every weight awake."""
+    """A small network with every weight awake, and figures in its memory that any words find."""
     torch.manual_seed(0)
     made = DiT(SPEC)
     for tensor in made.parameters():
         tensor.data.add_(torch.randn_like(tensor) * 0.05)
+    made.memory.names.copy_(torch.nn.functional.normalize(torch.randn(SPEC.figures, 6), dim=-1))
+    for tensor in (made.memory.sheets, made.memory.patches, made.memory.plain):
+        tensor.normal_()
+    made.memory.pictures.random_(256)
+    torch.nn.init.constant_(made.pointer.cover.bias, 1.0)
     return made.eval().requires_grad_(False)
 
 
@@ -48,6 +56,18 @@ def test_padded_sample_gives_what_it_gives_alone(network):
     assert torch.allclose(both[:, :, :3, :6, :8], alone, atol=1e-4)
     assert both[:, :, 3:].abs().max() == 0
     assert both[:, :, :, 6:].abs().max() == 0
+
+
+def test_a_figure_is_drawn_where_the_network_is_told_and_nowhere_else(network):
+    x, (words, seen), where = torch.randn(1, 4, 2, 12, 20), text(), place(2, 12, 20)
+    arguments = (x, torch.full((1, 2), 0.6), words, seen, where)
+    seen_there = network.pose(*arguments)
+    assert seen_there.there.min() > 0
+    assert torch.equal(network(*arguments, pose=seen_there), network(*arguments))
+    away = Pose(*(torch.full((1, 2), value) for value in (0.1, 0.1, 0.1, 0.0, 1.0)))
+    change = (network(*arguments, pose=away) - network(*arguments, pose=replace(away, size=0.5 * away.size))).abs()
+    assert change[..., :5, :5].max() > 1e-3
+    assert change[..., 10:, 10:].max() == 0
 
 
 def test_at_timestep_zero_the_latents_come_back(network):

@@ -11,7 +11,7 @@ from sora_cli.model.recall import Memory, Pointer, Recall
 from sora_weights.registry import find_model
 from sora_weights.spec import DiTSpec
 
-SPEC = DiTSpec(channels=4, width=32, heads=4, text_width=6, figures=3, sheet=2)
+SPEC = DiTSpec(channels=4, width=32, heads=4, text_width=6, figures=3, sheet=2, artwork=16)
 
 
 def memory() -> Memory:
@@ -37,23 +37,29 @@ def test_words_that_are_not_there_find_nothing():
 
 def test_nothing_found_adds_nothing():
     made, x = memory(), torch.randn(1, 5, 32)
-    recall, pointer = Recall(32, 4), Pointer(32, 2)
+    recall = Recall(32, 4)
     torch.nn.init.normal_(recall.out.weight)
     for word, silent in ((0, False), (5, True)):
         sheet = made(torch.eye(6)[word].view(1, 1, 6), torch.ones(1, 1, dtype=torch.bool))
         assert (recall(x, sheet).abs().max().item() == 0) == silent
-        assert (pointer(x, sheet).abs().max().item() == 0) == silent
 
 
-def test_a_pointer_that_is_sure_brings_over_the_latents_it_looks_at():
+def test_what_is_found_comes_with_its_picture():
+    made = memory()
+    made.pictures.copy_(torch.arange(3).view(3, 1, 1, 1).expand_as(made.pictures))
+    sheet = made(torch.eye(6)[2].view(1, 1, 6), torch.ones(1, 1, dtype=torch.bool))
+    assert sheet.picture.unique().tolist() == [2]
+
+
+def test_a_pointer_that_is_sure_looks_where_it_should():
     made, pointer = memory(), Pointer(32, 2)
     sheet = made(torch.eye(6)[2].view(1, 1, 6), torch.ones(1, 1, dtype=torch.bool))
     for asked in (pointer.asking.q, pointer.asking.k):
         torch.nn.init.eye_(asked.weight)
         torch.nn.init.zeros_(asked.bias)
     pointer.asking.q_norm.weight.data.fill_(1000.0)
-    copied = pointer(sheet.tokens, sheet)  # each entry of the sheet asks for itself
-    assert torch.allclose(copied, sheet.latents[:, None].expand_as(copied), atol=1e-4)
+    looked, _ = pointer(sheet.tokens, sheet)  # each entry of the sheet asks for itself
+    assert torch.allclose(looked, torch.eye(looked.shape[-1]).expand_as(looked), atol=1e-4)
 
 
 @cache

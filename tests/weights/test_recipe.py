@@ -2,22 +2,27 @@
 
 import importlib
 import random
+import shutil
 from itertools import islice
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.utils.data import IterableDataset
 
 from diorama import evaluate  # noqa: F401 - puts the recipe's own folder on the path
+from sora_cli.model.dit import DiT
 from sora_cli.model.recall import Asking
+from sora_cli.model.tracing import moments, traced
 from sora_cli.model.vae.patch import PatchVAE
-from sora_weights.spec import PatchVAESpec
+from sora_weights.registry import find_model
+from sora_weights.spec import DiTSpec, PatchVAESpec
 
-world, scenes, vocabulary, examples, feed, training, memory = (
+world, scenes, vocabulary, examples, feed, training, memory, package = (
     importlib.import_module(name)
-    for name in ("world", "scenes", "vocabulary", "examples", "feed", "dit_training", "memory")
+    for name in ("world", "scenes", "vocabulary", "examples", "feed", "dit_training", "memory", "package")
 )
 
 
@@ -100,6 +105,42 @@ def test_plans_become_batches_of_every_kind(studio):
     assert kinds == {"image", "clip", "part"}
 
 
+@pytest.mark.parametrize("kind", ["_whole", "_crops"])
+def test_a_figure_traced_in_its_true_pose_is_where_the_world_draws_it(studio, sprites, kind: str):
+    net = DiT(DiTSpec(channels=8, width=32, depth=2, heads=2, conv_width=8, artwork=64))
+    memory.draw_pictures(net, sprites, studio.vae)
+    made = examples.Examples(lambda _: examples.Mixture(1, 0, 0, 0), 0)
+    for seed in range(4):
+        rng = random.Random(seed)
+        plans = made._whole(rng, 4) if kind == "_whole" else made._crops(rng)
+        batch = studio(plans)
+        figures = net.memory.pictures[plans[0].shots.cast.figures]
+        poses = moments(training.true_pose(batch), batch.place.seconds, batch.place.rate, 4)
+        drawn = traced(poses, figures, net.memory.patches, net.memory.plain, batch.place.area)
+        assert (drawn.cover[:, 0] - batch.figure).abs().mean() < 0.02
+
+
+def test_the_memory_encodes_as_the_autoencoder_does(studio, sprites):
+    net = DiT(DiTSpec(channels=8, width=32, depth=2, heads=2, conv_width=8, artwork=64))
+    memory.draw_pictures(net, sprites, studio.vae)
+    picture = torch.rand(1, 3, 16, 24)
+    latents = studio.vae.encode_group((2 * picture - 1)[:, :, None].expand(-1, -1, 4, -1, -1))[:, :, 0]
+    scaled = torch.nn.functional.conv2d(picture, net.memory.patches.sum(2), net.memory.plain, stride=8)
+    assert torch.allclose(scaled * net.spread.view(-1, 1, 1), latents, atol=1e-4)
+
+
+def test_an_exported_model_begins_a_run_as_it_was(tmp_path):
+    shipped = find_model("diorama").folder
+    for name in ("text.safetensors", "tokenizer.json"):
+        shutil.copy(shipped / name, tmp_path)
+    package.write_model(tmp_path, *package.read_model(shipped))
+    again, before = (load_file(folder / "dit.safetensors") for folder in (tmp_path, shipped))
+    assert again.keys() == before.keys()
+    for key, tensor in before.items():
+        assert again[key].dtype == tensor.dtype
+        assert torch.allclose(again[key].float(), tensor.float(), atol=2e-3), key
+
+
 def test_known_frames_are_never_all_of_a_clip(studio):
     rng = random.Random(2)
     batch = studio([examples.Examples(lambda _: None, 1, 200)._plan(rng, [world.View(64, 48)] * 40, 4)])
@@ -167,3 +208,18 @@ def test_the_lesson_of_where_to_look_is_the_cross_entropy_at_the_true_points():
             total -= float(found * share) * (share > memory.PLAIN)
             weight += float(share) * (share > memory.PLAIN)
     assert torch.isclose(loss, torch.as_tensor(total / weight), rtol=1e-5)
+
+
+def test_the_lesson_of_what_is_figure_is_the_cross_entropy_of_coverage():
+    net = torch.nn.Module()
+    net.spec, net.pointer = SimpleNamespace(patch=2), torch.nn.Module()
+    net.pointer.cover = torch.nn.Linear(3, 4)
+    lesson = memory.Covering(net)
+    said = net.pointer.cover(torch.randn(1, 2, 3)).sigmoid().detach()  # two patches side by side, 4 latents each
+    figure = torch.rand(1, 1, 2, 4)
+    total = 0.0
+    for patch in range(2):
+        for latent in range(4):
+            true, share = figure[0, 0, latent // 2, 2 * patch + latent % 2], said[0, patch, latent]
+            total -= float(true * share.log() + (1 - true) * (1 - share).log())
+    assert torch.isclose(lesson.loss(SimpleNamespace(figure=figure)), torch.as_tensor(total / 8), rtol=1e-5)

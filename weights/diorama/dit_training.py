@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from examples import Batch, captions
 from safetensors.torch import load_file, save_file
@@ -13,9 +14,14 @@ from torch import Tensor
 from sora_cli.engine.networks import load_bert
 from sora_cli.engine.vocabulary import read_tokenizer
 from sora_cli.model.dit import DiT
+from sora_cli.model.tracing import Pose
 from sora_weights.families.diorama import FAMILY
 from sora_weights.spec import TextSpec
 
+TOLD = 0.7  # share of batches of crops that are told where the figure stands, as refinement is
+ASTRAY = 0.006  # how far off that is, as a share of the figure's size: what a draft's fit is off by
+BLOTCH = 3  # latents along a blotch
+WORST = 0.8  # how strong blotches are at most, as a share of a channel's deviation
 FOCUS = 3.0  # how much more a latent weighs in the loss where it is all figure
 
 
@@ -103,21 +109,61 @@ def mixed_noise(like: Tensor, share: float, rng: torch.Generator) -> Tensor:
     return share**0.5 * common + (1 - share) ** 0.5 * torch.randn(like.shape, generator=rng, device=like.device)
 
 
+def true_pose(batch: Batch) -> Pose:
+    """Where the figures of a batch stand: the points of them that its corners show say it."""
+    area, (u, v) = batch.place.area, batch.artwork.unbind(1)
+    slope = (u[..., 0, -1] - u[..., 0, 0]) / (area.columns[:, -1] - area.columns[:, 0])[:, None]
+    x, y = area.columns[:, :1] - u[..., 0, 0] / slope, area.rows[:, :1] - v[..., 0, 0] / slope
+    mirrored = batch.mirrored[:, None].float().expand_as(slope)
+    width, height = area.width[:, None], area.height[:, None]
+    return Pose(x / width, y / height, 2 / slope / area.side, mirrored, torch.ones_like(slope))
+
+
+def _told(batch: Batch, rng: torch.Generator) -> Pose | None:
+    """About where the figures of a batch stand, or nothing."""
+    device = batch.latents.device
+    if torch.rand((), generator=rng, device=device) > TOLD:
+        return None
+    true, area = true_pose(batch), batch.place.area
+    off = torch.randn(3, *true.x.shape, generator=rng, device=device) * ASTRAY
+    reach = true.size * area.side
+    return Pose(
+        true.x + off[0] * reach / area.width[:, None],
+        true.y + off[1] * reach / area.height[:, None],
+        true.size * (1 + off[2]),
+        true.mirrored,
+        true.there,
+    )
+
+
+def _blotches(spread: Tensor, like: Tensor, rng: torch.Generator) -> Tensor:
+    """Smooth errors, each sample with its own amount, larger where a channel varies more: like (b, c, t, h, w)."""
+    b, c, _, h, w = like.shape
+    coarse = torch.randn(b, c, -(-h // BLOTCH), -(-w // BLOTCH), generator=rng, device=like.device)
+    amount = WORST * torch.rand(b, 1, 1, 1, generator=rng, device=like.device)
+    smooth = F.interpolate(coarse * amount * rearrange(spread, "c -> c 1 1"), (h, w), mode="bicubic")
+    return smooth[:, :, None]
+
+
 def denoising_loss(net: DiT, batch: Batch, features: Tensor, seen: Tensor, rng: torch.Generator) -> Tensor:
     """Velocity loss of the predicted clean latents: the mean of ((clean - predicted) / t)^2 over frames to learn.
 
     Latents of the figure weigh more: the optimum stays the same, but the little that is hard is learned sooner. Crops
-    begin, to a share of their own, from what enlarging a smaller picture gives, as they do in use.
+    begin, to a share of their own, from what enlarging a smaller picture gives, as they do in use, with blotches on the
+    figure, as drafts have them.
     """
     timesteps, learned = draw_timesteps(batch, rng)
     device, signal = batch.latents.device, batch.latents
     level = rearrange(timesteps, "b t -> b 1 t 1 1")
     if batch.enlarged is not None:
-        share = (1.5 * torch.rand(len(signal), 1, 1, 1, 1, generator=rng, device=device) - 0.5).clamp(min=0)
-        signal = torch.lerp(signal, batch.enlarged, share * rearrange(learned, "b t -> b 1 t 1 1"))
+        share = (2 * torch.rand(len(signal), 1, 1, 1, 1, generator=rng, device=device) - 0.5).clamp(0, 1)
+        start = batch.enlarged + batch.figure[:, None] * _blotches(net.spread, signal, rng)
+        share = share * (level / FAMILY.flow.refine_from).clamp(max=1)  # what is wrong is mended step by step
+        signal = torch.lerp(signal, start, share * rearrange(learned, "b t -> b 1 t 1 1"))
     noisy = (1 - level) * signal + level * mixed_noise(signal, FAMILY.flow.shared_noise, rng)
     dropped = torch.rand(len(seen), 1, generator=rng, device=device) < 0.1
-    predicted = net(noisy, timesteps, features, seen & ~dropped, batch.place, batch.mask)
+    pose = _told(batch, rng) if batch.enlarged is not None else None
+    predicted = net(noisy, timesteps, features, seen & ~dropped, batch.place, batch.mask, pose)
     error = ((batch.latents - predicted) / level.clamp(min=0.02)) ** 2
     weight = rearrange(learned, "b t -> b 1 t 1 1") * (1 + FOCUS * batch.figure[:, None])
     if batch.mask is not None:

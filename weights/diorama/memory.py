@@ -11,9 +11,9 @@ from world import Sprites
 
 from sora_cli.model.dit import DiT
 from sora_cli.model.recall import Asking, Memory
+from sora_cli.model.tracing import GREY
 from sora_cli.model.vae.patch import SPACE, TIME, PatchVAE
 
-BACKGROUND = 0.5  # grey, behind the figures of the memory
 FEWER = 5  # one caption in so many is enough to find the names
 ROUNDS = 3  # of finding each figure's name among the words of its captions
 PLAIN = 0.25  # a latent with less of the figure in it teaches nothing
@@ -21,7 +21,7 @@ PLAIN = 0.25  # a latent with less of the figure in it teaches nothing
 
 def fill_memory(net: DiT, captions: Captions, sprites: Sprites, vae: PatchVAE) -> None:
     """Put every subject's picture, facing left and in the mirror, and the meaning of its name into the network's
-    memory.
+    memory, and how the autoencoder encodes.
     """
     memory, side = net.memory, net.spec.sheet
     few = Captions(*(each[::FEWER].to(memory.centre.device) for each in captions))
@@ -30,11 +30,26 @@ def fill_memory(net: DiT, captions: Captions, sprites: Sprites, vae: PatchVAE) -
     pictures = sprites.level(side * SPACE)[sprites.first].float() / 255
     pictures = F.interpolate(pictures, (side * SPACE, side * SPACE), mode="area")
     both = torch.stack([pictures, pictures.flip(-1)], 1).flatten(0, 1)
-    shown = both[:, :3] + (1 - both[:, 3:]) * BACKGROUND
+    shown = both[:, :3] + (1 - both[:, 3:]) * GREY
     latents = vae.encode_group(repeat(shown * 2 - 1, "b c h w -> b c T h w", T=TIME))[:, :, 0]
     cover = reduce(both[:, 3:], "b c (h p) (w q) -> b c h w", "mean", p=SPACE, q=SPACE)
     sheets = torch.cat([latents / rearrange(net.spread.to(latents), "c -> c 1 1"), cover], 1)
     memory.sheets.copy_(rearrange(sheets, "(b views) c h w -> b views c h w", views=2))
+    draw_pictures(net, sprites, vae)
+
+
+def draw_pictures(net: DiT, sprites: Sprites, vae: PatchVAE) -> None:
+    """Put the pictures that figures are traced from into the memory, and what makes scaled latents of them."""
+    memory, side = net.memory, net.spec.artwork
+    artwork = sprites.level(side)[sprites.first].float()
+    memory.pictures.copy_(F.interpolate(artwork, (side, side), mode="area").round())
+    spread = net.spread.to(vae.mean)
+    basis = rearrange(vae.basis, "d (c T p q) -> d c T p q", c=3, T=TIME, p=SPACE)
+    memory.patches.copy_(2 * basis / rearrange(vae.scale * spread, "d -> d 1 1 1 1"))
+    memory.plain.copy_(-vae.basis @ (1 + vae.mean) / (vae.scale * spread))
+    colours = reduce(vae.basis, "d (c rest) -> c d", "mean", c=3)
+    memory.tints.copy_(colours * vae.scale * spread / 2)
+    memory.tone.copy_((reduce(vae.mean, "(c rest) -> c", "mean", c=3) + 1) / 2)
 
 
 def names_of(memory: Memory, captions: Captions) -> Tensor:
@@ -57,6 +72,24 @@ def names_of(memory: Memory, captions: Captions) -> Tensor:
         alike = (words @ names.T).masked_fill(~seen[..., None], -1.0)  # (captions, m, figures)
         chosen = words[rows, alike[rows, :, owner].argmax(1)]
     return names
+
+
+class Covering:
+    """The lesson: the pointer should know how much of each latent is figure.
+
+    Once registered on a network it notes what the pointer says; `loss` compares that with the truth and forgets it.
+    """
+
+    def __init__(self, net: DiT) -> None:
+        self._said: list[Tensor] = []
+        self._patch = net.spec.patch
+        net.pointer.cover.register_forward_hook(lambda _module, _inputs, logits: self._said.append(logits))
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Mean cross-entropy, in nats."""
+        true = rearrange(batch.figure, "b t (h p) (w q) -> b (t h w) (p q)", p=self._patch, q=self._patch)
+        logits = self._said.pop().float()
+        return F.binary_cross_entropy_with_logits(logits, true.clamp(0, 1))
 
 
 class Pointing:

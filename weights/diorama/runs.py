@@ -13,7 +13,7 @@ import torch
 from dit_training import Captions, denoising_loss
 from examples import Batch, Examples, Mixture, Studio, latent_spread
 from feed import Feed
-from memory import Pointing, fill_memory
+from memory import Covering, Pointing, fill_memory
 from team import Team
 from torch import Tensor, nn
 from vae_training import Camera, Crops, decibels, decoder_loss, fit_components, load_vae, random_crops
@@ -29,6 +29,7 @@ KEEP_SECONDS = 150
 WARM_STEPS = 200
 LONGEST_AVERAGE = 0.999
 POINTING = 0.05  # how much the lesson of where to look weighs beside the loss of what is drawn
+COVERING = 0.2  # the same for the lesson of what is figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ class DenoiserRun:
             self.net.spread.copy_(latent_spread(studio, few, 100))
             fill_memory(self.net, captions, studio.sprites, studio.vae)
             self.average.load_state_dict(self.net.state_dict())
-        self.pointing = Pointing(self.net)
+        self.pointing, self.covering = Pointing(self.net), Covering(self.net)
 
     def _restore(self) -> None:
         tensors, self.facts = checkpoint.load(self.kept)
@@ -193,17 +194,17 @@ class DenoiserRun:
             log(self.run, "dit", line)
 
     def _learn(self, batch: Batch, dice: torch.Generator, rate: float) -> dict[str, Tensor]:
-        """One step on a batch; its loss by its kind, and how well it was known where to look."""
+        """One step on a batch; its loss by its kind, and how well it was known where to look and what is figure."""
         batch = batch.to(self.device)
         features, seen = (table[batch.words.to(table.device)].to(self.device) for table in self.captions[:2])
         with mixed_precision(self.device):
             loss = denoising_loss(self.net, batch, features.float(), seen, dice)
-            pointing = self.pointing.loss(batch)
-        make_step(self.optimiser, self.net, loss + POINTING * pointing, rate)
+            pointing, covering = self.pointing.loss(batch), self.covering.loss(batch)
+        make_step(self.optimiser, self.net, loss + POINTING * pointing + COVERING * covering, rate)
         self._follow(min(LONGEST_AVERAGE, (self.facts["steps"] + 1) / (self.facts["steps"] + 100)))
         self.facts["steps"] += 1
         self.facts["views"] += len(batch.words) * self.team.size
-        return {batch.kind: loss.detach(), "pointing": pointing.detach()}
+        return {batch.kind: loss.detach(), "pointing": pointing.detach(), "covering": covering.detach()}
 
     @torch.no_grad()
     def _follow(self, keep: float) -> None:

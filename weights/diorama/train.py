@@ -11,7 +11,6 @@ from typing import Annotated
 
 import torch
 import typer
-from safetensors.torch import load_file
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1]), str(HERE.parents[1] / "kernels")]
@@ -22,7 +21,7 @@ import world  # noqa: E402
 from dit_training import caption_table  # noqa: E402
 from examples import Examples, Mixture, Studio  # noqa: E402
 from feed import Feed  # noqa: E402
-from package import write_model  # noqa: E402
+from package import read_model, write_model  # noqa: E402
 from runs import DenoiserRun, Timetable, train_autoencoder  # noqa: E402
 from text_encoder import prune  # noqa: E402
 from vae_training import load_vae  # noqa: E402
@@ -107,10 +106,11 @@ def _later(images: float, closeups: float, clips: float, later_clips: float | No
 @app.command()
 def begin(run: RunOpt, source: Annotated[Path, typer.Option(help="Folder of an exported model.")] = BUILTIN) -> None:
     """Begin a run from an exported model, the shipped one unless another is named, where no checkpoint is at hand."""
-    vae, dit = (load_file(source / f"{name}.safetensors") for name in ("vae", "dit"))
+    dit, vae = read_model(source)
     started = {"steps": 0, "views": 0, "minutes": 0.0}
     checkpoint.save(run / "vae.safetensors", {f"vae.{k}": v.float() for k, v in vae.items()}, started)
-    copies = {f"{copy}.{k}": v.float().clone() for copy in ("net", "average") for k, v in dit.items()}
+    wide = {k: v.float() if v.is_floating_point() else v for k, v in dit.items()}
+    copies = {f"{copy}.{k}": v.clone() for copy in ("net", "average") for k, v in wide.items()}
     checkpoint.save(run / "dit.safetensors", copies, started)
 
 

@@ -39,8 +39,9 @@ class PatchVAESpec:
 class DiTSpec:
     """diorama's diffusion transformer (`sora_cli.model.dit`).
 
-    Tokens are `patch` x `patch` latents of one latent frame; prompts are padded to `text_tokens`. Its memory holds
-    `figures`, each in `views` of `sheet` x `sheet` latents.
+    Tokens are `patch` x `patch` latents of one latent frame; a latent is `space` pixels wide and `time` frames long;
+    prompts are padded to `text_tokens`. Its memory holds `figures`, each as a picture of `artwork` x `artwork` pixels
+    and in `views` of `sheet` x `sheet` latents.
     """
 
     channels: int = 32
@@ -54,6 +55,9 @@ class DiTSpec:
     figures: int = 48
     views: int = 2
     sheet: int = 8
+    artwork: int = 192
+    space: int = 8
+    time: int = 4
 
 
 @dataclass(frozen=True, slots=True)

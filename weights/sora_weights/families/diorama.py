@@ -24,6 +24,9 @@ LARGEST = {
     "figures": 65536,
     "views": 64,
     "sheet": 256,
+    "artwork": 4096,
+    "space": 64,
+    "time": 64,
 }
 S = TypeVar("S", DiTSpec, PatchVAESpec, TextSpec)
 

@@ -1,0 +1,216 @@
+"""Where a figure of the memory stands in a picture, and that figure drawn there.
+
+A denoiser that looks into its memory says of every latent which point of the figure it shows. Figures are moved, scaled
+and mirrored, so three numbers a frame say all of this. They are fitted by least squares: hundreds of answers that are
+about right together say exactly where the figure is. What is drawn is encoded as the autoencoder would encode it, so
+that it can be copied.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, reduce, repeat
+from torch import Tensor
+
+CERTAIN = 0.3  # latents that show less of the figure, as far as the network knows, say nothing of where it is
+USUAL = 0.6  # of the picture's shorter side: the size that is believed where next to nothing says otherwise
+DOUBT = 0.004  # how much that belief weighs, as a share of what a whole figure says
+WHOLE = 0.9  # latents with so much of the figure show the light that falls on it
+UNTINTED = 2.0  # latents' worth of white light that falls on every figure, as far as is known before any is seen
+BARE = 0.02  # latents with less of the figure show what is behind it
+GREY = 0.5  # what figures are drawn on; 0 is black, 1 is white
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """The latents of a batch by the pixels of the whole picture: centres of columns (b, w) and of rows (b, h), and the
+    picture's width and height, (b,) each.
+    """
+
+    columns: Tensor
+    rows: Tensor
+    width: Tensor
+    height: Tensor
+
+    @property
+    def side(self) -> Tensor:
+        """The side of a square of the picture's area, (b, 1)."""
+        return (self.width * self.height).sqrt()[:, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """Where a figure stands, (b, t) each: the centre of its square as fractions of the picture's width and height, the
+    square's side as a fraction of the root of the picture's area, 1 where it is mirrored, and 1 where there is one.
+    """
+
+    x: Tensor
+    y: Tensor
+    size: Tensor
+    mirrored: Tensor
+    there: Tensor
+
+    def numbers(self) -> Tensor:
+        """All of it as if it were latents, (b, 5, t, 1, 1)."""
+        return torch.stack([getattr(self, name) for name in self.__slots__], 1)[..., None, None]
+
+    @classmethod
+    def of(cls, numbers: Tensor) -> "Pose":
+        """The pose that `numbers` came from."""
+        return cls(*numbers[..., 0, 0].unbind(1))
+
+
+def fit_pose(looked: Tensor, cover: Tensor, area: Area) -> Pose:
+    """The pose that explains best what latents look at.
+
+    `looked` (b, t, h, w, 2, s, s) are shares of attention to the points of the sheet and of its mirror image; `cover`
+    (b, t, h, w) is how much of each latent is figure. Mirrored is what most of a video looks at. Who is not sure looks
+    near the figure's middle on the average, as if it were large; so its size is that at which its points vary as much
+    as they do by all that was looked at (the law of total variance).
+    """
+    weight = (cover - CERTAIN).clamp(min=0)
+    views = reduce(looked * weight[..., None, None, None], "b t h w views y x -> b views", "sum")
+    mirrored = views[:, 1] > views[:, 0]
+    sheet = torch.where(rearrange(mirrored, "b -> b 1 1 1 1 1"), looked[..., 1, :, :], looked[..., 0, :, :])
+    sheet = sheet / reduce(sheet, "b t h w y x -> b t h w 1 1", "sum").clamp(min=1e-6)
+    points = 2 * (torch.arange(sheet.shape[-1], device=sheet.device) + 0.5) / sheet.shape[-1] - 1
+    u, v = (sheet.sum(-2) * points).sum(-1), (sheet.sum(-1) * points).sum(-1)
+
+    unsure = ((sheet.sum(-2) + sheet.sum(-1)) * points**2).sum(-1) - u**2 - v**2
+    total = reduce(weight, "b t h w -> b t", "sum")
+
+    def mean(values: Tensor) -> Tensor:
+        return reduce(values * weight, "b t h w -> b t", "sum") / total.clamp(min=1e-6)
+
+    def variance(values: Tensor) -> Tensor:
+        return mean((values - mean(values)[..., None, None]) ** 2)
+
+    x = repeat(area.columns, "b w -> b t h w", t=u.shape[1], h=u.shape[2])
+    y = repeat(area.rows, "b h -> b t h w", t=u.shape[1], w=u.shape[3])
+    usual = USUAL * torch.minimum(area.width, area.height)[:, None]
+    doubt = DOUBT * (usual / 2) ** 2
+    between = 2 * (2 / sheet.shape[-1]) ** 2 / 6  # a point between four of the sheet's is looked for at all of them
+    shown = variance(u) + variance(v) + (mean(unsure) - between).clamp(min=0)
+    slope = ((shown + doubt * (2 / usual) ** 2) / (variance(x) + variance(y) + doubt)).sqrt()
+    return Pose(
+        x=(mean(x) - mean(u) / slope) / area.width[:, None],
+        y=(mean(y) - mean(v) / slope) / area.height[:, None],
+        size=2 / slope / area.side,
+        mirrored=mirrored[:, None].float().expand_as(slope),
+        there=total.clamp(max=1),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """Figures as they stand: their scaled latents by the light of each colour, and what light behind them adds to
+    these, (b, c, 3, t, h, w) both; the latents of black, (c,); the figures' mean colours and coverage, (b, 3, t, h, w)
+    and (b, 1, t, h, w); and 1 where there is one, (b, 1, t, 1, 1).
+    """
+
+    light: Tensor
+    behind: Tensor
+    black: Tensor
+    colours: Tensor
+    cover: Tensor
+    there: Tensor
+
+    def on(self, colour: Tensor | float, tint: Tensor | float = 1.0) -> Tensor:
+        """Scaled latents of the figures, each colour times a `tint`, on a colour in [0, 1], zeros where none is:
+        (b, c, t, h, w). Both are (b, 3, t, h, w) or less, or one for all.
+        """
+        tint, colour = (each if isinstance(each, float) else each[:, None] for each in (tint, colour))
+        latents = (self.light * tint + self.behind * colour).sum(2)
+        return (latents + rearrange(self.black, "c -> c 1 1 1")) * (self.there > 0)
+
+    def tint(self, colours: Tensor) -> Tensor:
+        """How the light falls on the figures where a picture has these `colours`, (b, 3, t, h, w): (b, 3, 1, 1, 1)."""
+        whole = (self.cover > WHOLE).to(colours)
+        seen, own = (reduce(each * whole, "b k t h w -> b k 1 1 1", "sum") for each in (colours, self.colours))
+        return ((seen + UNTINTED) / (own + UNTINTED)).clamp(0.3, 1.5)
+
+
+def moments(pose: Pose, seconds: Tensor, rate: Tensor, count: int) -> tuple[Pose, ...]:
+    """The poses in each of the `count` frames of every latent frame, which follow each other at `rate` (b,) a second.
+
+    `seconds` (b, t) are the middles of latent frames; what lies at 0 holds one frame. A figure moves as it does from
+    the latent frame before to the one behind, those of them that are next to it.
+    """
+    apart, step = seconds.diff(dim=1), 1 / rate[:, None]
+    next_to = ((apart > 0) & (apart < 1.5 * step)).to(seconds)  # in the padding of a batch time stands still
+    sides = (F.pad(next_to, (1, 0)) + F.pad(next_to, (0, 1))).clamp(min=1)
+
+    def speed(values: Tensor) -> Tensor:
+        slopes = values.diff(dim=1) / apart.clamp(min=1e-6) * next_to
+        return (F.pad(slopes, (1, 0)) + F.pad(slopes, (0, 1))) / sides * (seconds > 0)
+
+    speeds = {name: speed(getattr(pose, name)) for name in ("x", "y", "size")}
+    offsets = [((frame + 0.5) / count - 0.5) * step for frame in range(count)]
+    return tuple(
+        replace(pose, **{name: getattr(pose, name) + each * offset for name, each in speeds.items()})
+        for offset in offsets
+    )
+
+
+def traced(poses: Sequence[Pose], pictures: Tensor, patches: Tensor, plain: Tensor, area: Area) -> Traced:
+    """Figures as they stand in each of the frames of every latent frame.
+
+    `pictures` (b, 4, P, P) uint8 face left, colours multiplied by coverage. `patches` (c, 3, T, s, s), T the number of
+    `poses`, and `plain` (c,) make latents of pictures in [0, 1].
+    """
+    every = [pictures.float() / 255]
+    every += [F.avg_pool2d(every[0], 2), F.avg_pool2d(every[0], 4)]
+    apart, space = rearrange(patches, "c k T p q -> T (k c) 1 p q"), patches.shape[-1]
+    frames = []
+    for at in range(poses[0].x.shape[1]):  # one by one: pixels are many
+        parts = []
+        for pose, kernel in zip(poses, apart, strict=True):
+            drawn = _drawn(every, pose, at, space, area)
+            light = F.conv2d(drawn[:, :3], kernel, stride=space, groups=3)
+            behind = F.conv2d(1 - drawn[:, 3:], kernel, stride=space)
+            parts.append(torch.cat([light, behind, F.avg_pool2d(drawn, space) / len(poses)], 1))
+        frames.append(torch.stack(parts).sum(0))
+    every_one = torch.stack(frames, 2)
+    both, pooled = every_one[:, :-4], every_one[:, -4:]
+    light, behind = rearrange(both, "b (two k c) t h w -> two b c k t h w", two=2, k=3)
+    there = rearrange(poses[0].there, "b t -> b 1 t 1 1")
+    return Traced(light, behind, plain, pooled[:, :3], pooled[:, 3:], there)
+
+
+def _drawn(pictures: Sequence[Tensor], pose: Pose, at: int, space: int, area: Area) -> Tensor:
+    """Frame number `at` of figures in pixels, (b, 4, H, W), where pictures (b, 4, P, P) get smaller by halves."""
+    size = pose.size[:, at] * area.side[:, 0]
+    u = _across(area.columns, space, pose.x[:, at] * area.width, size) * (1 - 2 * pose.mirrored[:, at, None])
+    v = _across(area.rows, space, pose.y[:, at] * area.height, size)
+    u, v = torch.broadcast_tensors(u[:, None, :], v[:, :, None])  # type: ignore[no-untyped-call]
+    return _sampled(pictures, torch.stack([u, v], -1), size) * rearrange(pose.there[:, at], "b -> b 1 1 1")
+
+
+def behind_figures(colours: Tensor, cover: Tensor) -> Tensor:
+    """Colours (b, 3, t, h, w) with those beside figures of a `cover` (b, 1, t, h, w) in the place of theirs."""
+    bare = (cover < BARE).to(colours)
+    frames = rearrange(torch.cat([colours * bare, bare], 1), "b c t h w -> (b t) c h w")
+    near = rearrange(F.avg_pool2d(frames, 5, 1, 2), "(b t) c h w -> b c t h w", b=len(colours))
+    return torch.where(near[:, 3:] > 0, near[:, :3] / near[:, 3:].clamp(min=1e-3), colours)
+
+
+def _across(centres: Tensor, space: int, middle: Tensor, size: Tensor) -> Tensor:
+    """Where pixels lie on squares of a `size` around a `middle`, (b,) each, from -1 to 1: (b, pixels)."""
+    inside = torch.arange(space, device=centres.device) + 0.5 - space / 2
+    pixels = rearrange(centres[..., None] + inside, "b n s -> b (n s)")
+    return (pixels - middle[:, None]) / (size[:, None] / 2)
+
+
+def _sampled(pictures: Sequence[Tensor], grid: Tensor, size: Tensor) -> Tensor:
+    """Pictures (b, 4, P, P), then those of half the side and so on, at points (b, H, W, 2), as fine as squares of
+    `size` pixels (b,) need: (b, 4, H, W). Source: Williams 1983, Pyramidal Parametrics.
+    """
+    fineness = (pictures[0].shape[-1] / size).log2().clamp(0, len(pictures) - 1).view(-1, 1, 1, 1)
+    drawn = torch.zeros((), device=grid.device)
+    for level, picture in enumerate(pictures):
+        share = (1 - (fineness - level).abs()).clamp(min=0)
+        if grid.is_cuda or share.any():  # to ask would make a GPU wait
+            drawn = drawn + share * F.grid_sample(picture, grid, align_corners=False)
+    return drawn
