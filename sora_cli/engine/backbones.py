@@ -25,8 +25,8 @@ Text = tuple[Tensor, Tensor]
 @dataclass(frozen=True, slots=True)
 class Place:
     """What a network is to denoise: a window in space of one level, in one window in time of the video, with the
-    video's first latent frame before it where that is an `anchor`; and the pose of the figure in these frames, where a
-    smaller level has shown it.
+    video's first latent frame before it where that is an `anchor`; the pose of the figure in these frames, where a
+    smaller level has shown it; and how much more than it learned the network is to rely on its memory of figures.
     """
 
     level: Level
@@ -35,6 +35,7 @@ class Place:
     fps: float
     anchor: bool = False
     pose: Pose | None = None
+    reliance: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,8 +87,9 @@ class DioramaBackbone(_Held):
 
     def bind(self, text: Text, place: Place, condition: Condition | None) -> Network:
         """The network for one window. Conditions are shown by timesteps, not by channels."""
-        where, pose, (features, seen) = self._where(place), place.pose, self._moved(text)
-        return lambda x, timesteps: self.network(x, timesteps, features, seen, where, pose=pose)
+        where, (features, seen) = self._where(place), self._moved(text)
+        seen_as = {"pose": place.pose, "reliance": place.reliance}
+        return lambda x, timesteps: self.network(x, timesteps, features, seen, where, **seen_as)
 
     def pose(self, x: Tensor, timesteps: Tensor, text: Text, place: Place) -> Pose:
         """Where the figure that a text is about stands in latents x (1, c, t, h, w) at timesteps (1, t)."""

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -38,10 +38,11 @@ from sora_cli.engine.sample import Step
 from sora_cli.engine.work import Work
 from sora_cli.machine import give_back_memory
 from sora_cli.media.picture import read_mask, read_picture
+from sora_cli.model.tracing import Pose
 from sora_cli.model.vae.patch import PatchVAE
 from sora_cli.settings import folders
 
-POSE = (5, 1, 1)  # the numbers of a pose, as if they were latents
+POSE = (len(fields(Pose)), 1, 1)  # the numbers of a pose, as if they were latents
 PREVIEW_SECONDS = 1.0  # at most one preview in so many
 
 
@@ -106,13 +107,14 @@ def _given(studio: Studio, board: int) -> LatentFile:
 def _draw_board(studio: Studio, sampler: Sampler, board: int) -> None:
     """Denoise the draft of a board and every level after it."""
     first, levels, poses = _point_on(studio, board), _stages(studio, board), None
+    reliance = 0.0 if any(studio.work.known(board)) else studio.work.flow.reliance  # a given figure may be another
     if any(stage.rows for stage in levels[1:]):
         frames = studio.work.canvases[board].latent_frames
         poses = studio.job.latents(f"board{board}-poses", frames, POSE)
     for index, stage in enumerate(levels):
         if first is not None and index < first.mark.level:
             continue
-        told = replace(sampler, poses=poses if index else None)
+        told = replace(sampler, poses=poses if index else None, reliance=reliance)
         _draw_level(studio, told, board, index, stage, first if first and index == first.mark.level else None)
         if index == 0 and poses is not None:
             find_poses(sampler, stage.level, _room(studio, board, 0), poses)

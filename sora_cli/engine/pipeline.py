@@ -102,6 +102,7 @@ class Sampler:
     known_mode: Literal["native", "pin"] = "native"
     towards: Conditioning | None = None  # what the words have become by the end of the video
     poses: LatentFile | None = None  # of the figure in every latent frame, where a draft has shown them
+    reliance: float = 0.0  # on the memory of figures, beyond what the network learned, in logits
 
 
 def encode_words(
@@ -167,8 +168,15 @@ def stages(
     solver, prediction = scheduler.solver, scheduler.prediction
     rows = scheduler.rows(steps) if strength == 1 else scheduler.part(steps, strength)
     levels = canvas.levels if strength > flow.refine_from else canvas.levels[-1:]
-    refine = flow_schedule(max(flow.refine_steps, 1), start=flow.refine_from, scale=1.0) if refined else ()
-    later = (Stage(level, refine, solver, prediction, 1.0, flow.refine_context) for level in levels[1:])
+
+    def refining(number: int) -> Rows:
+        start, count = flow.refinement(number)
+        return flow_schedule(max(count, 1), start=start, scale=1.0) if refined else ()
+
+    later = (
+        Stage(level, refining(number), solver, prediction, 1.0, flow.refine_context)
+        for number, level in enumerate(levels[1:], 1)
+    )
     return (Stage(levels[0], rows, solver, prediction, guidance, flow.context), *later)
 
 
@@ -343,7 +351,7 @@ def _denoiser(
 
     def within(window: Window) -> Denoiser:
         part = known.crop(window) if known else None
-        place = Place(stage.level, window, span, sampler.fps, anchor, pose)
+        place = Place(stage.level, window, span, sampler.fps, anchor, pose, sampler.reliance)
 
         def told(text: Text) -> Denoiser:
             return from_network(sampler.backbone.bind(text, place, sampler.condition), stage.prediction, part)

@@ -209,4 +209,4 @@ def _steps(work: Work, level: int) -> int:
     """Steps in each window of a level."""
     if level == 0:
         return work.request.steps
-    return work.flow.refine_steps if work.refined else 0
+    return work.flow.refinement(level)[1] if work.refined else 0

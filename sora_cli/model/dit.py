@@ -166,6 +166,22 @@ def _spread(part: Tensor, x: Tensor) -> Tensor:
     return repeat(part, "b t d -> b (t n) d", n=x.shape[1] // part.shape[1])
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Look:
+    """What the network makes of noisy latents: their level (b, 1, t, 1, 1), features of latents from the stem
+    (b, c, t, h, w), tokens (b, n, d), the sheet of the figure, where on it they look and how much figure they show as
+    the pointer has it, and the condition (b, t, d).
+    """
+
+    level: Tensor
+    stem: Tensor
+    tokens: Tensor
+    sheet: Sheet
+    found: Tensor
+    cover: Tensor
+    condition: Tensor
+
+
 class DiT(nn.Module):
     """The denoiser: noisy latents, a timestep per latent frame and text give the clean latents."""
 
@@ -252,39 +268,35 @@ class DiT(nn.Module):
         place: Place,
         mask: Tensor | None = None,
         pose: Pose | None = None,
+        reliance: float = 0.0,
     ) -> Tensor:
         """Predict clean latents from x = (1 - t) clean + t noise.
 
         x (b, c, t, h, w) with h and w multiples of the patch; timesteps (b, t) in [0, 1]; text (b, m, e) with
         `seen` (b, m) true at real tokens; mask (b, t, h, w), true inside each sample of a padded batch; the pose of
-        the figure where it is known already. Input and output are scaled so that the network's own input and target
-        have unit variance (Karras et al. 2022, section 5, for the flow-matching process).
+        the figure where it is known already; and a `reliance` on traced figures beyond what was learned, in logits.
+        Input and output are scaled so that the network's own input and target have unit variance (Karras et al. 2022,
+        section 5, for the flow-matching process).
         """
-        return self._drawn(x, timesteps, text, seen, place, mask, pose)[0]
+        look = self._look(x, timesteps, text, seen, place, mask)
+        if pose is None:
+            pose = self._pose(look, place, mask)
+        return self._clean(look, x, self._figure(pose, look.sheet, place), mask, reliance)
 
     def pose(self, x: Tensor, timesteps: Tensor, text: Tensor, seen: Tensor, place: Place) -> Pose:
         """Where the network sees the figure that the text is about; arguments as in `forward`."""
-        return self._drawn(x, timesteps, text, seen, place, None, None)[1]
+        return self._pose(self._look(x, timesteps, text, seen, place, None), place, None)
 
-    def _drawn(
-        self,
-        x: Tensor,
-        timesteps: Tensor,
-        text: Tensor,
-        seen: Tensor,
-        place: Place,
-        mask: Tensor | None,
-        pose: Pose | None,
-    ) -> tuple[Tensor, Pose]:
-        """The clean latents, and the pose that the figure was drawn in."""
+    def _look(
+        self, x: Tensor, timesteps: Tensor, text: Tensor, seen: Tensor, place: Place, mask: Tensor | None
+    ) -> "_Look":
+        """All that the network makes out before it draws."""
         patch = self.spec.patch
         t, h, w = x.shape[2:]
         level = rearrange(timesteps, "b t -> b 1 t 1 1").float()
-        spread = rearrange(self.spread, "c -> 1 c 1 1 1")
-        total = ((spread * (1 - level)) ** 2 + level**2).sqrt()
-        copies, nearness = nearest_known(x / spread, timesteps)
+        copies, nearness = nearest_known(x / self._spread, timesteps)
         nearness = repeat(nearness, "b t -> b 1 t h w", h=h, w=w)
-        inputs = torch.cat([x / total, copies, nearness], 1)
+        inputs = torch.cat([x / self._deviation(level), copies, nearness], 1)
         dtype = self.patchify.weight.dtype
         stem = self.stem_block(self.stem(inputs.to(dtype), mask), mask)
 
@@ -297,33 +309,42 @@ class DiT(nn.Module):
         rotary, keys = self._rotary(place, patch), self._keys(mask, words.shape[1])
         for block in self.blocks:
             tokens = block(tokens, words, sheet, time, t, rotary, keys)
-
         found, cover = self.pointer(tokens, sheet)
-        if pose is None:
-            pose = self._pose(found, cover, sheet, place, mask, (t, h, w))
-        still, figure = self._figures(pose, sheet, place)
-        seen_beside = torch.cat([still.on(GREY), still.cover], 1).to(dtype)
-        shift, scale = repeat(self.last_time(condition), "b t (two d) -> two b (t n) d", two=2, n=tokens.shape[1] // t)
+        return _Look(level, stem, tokens, sheet, found, cover, condition)
+
+    @property
+    def _spread(self) -> Tensor:
+        return rearrange(self.spread, "c -> 1 c 1 1 1")
+
+    def _deviation(self, level: Tensor) -> Tensor:
+        """The standard deviation of noisy latents at a level (b, 1, t, 1, 1): (b, c, t, 1, 1)."""
+        return ((self._spread * (1 - level)) ** 2 + level**2).sqrt()
+
+    def _clean(self, look: "_Look", x: Tensor, figure: Traced, mask: Tensor | None, reliance: float) -> Tensor:
+        """The clean latents of noisy ones, with as much of the traced figure in them as the network trusts."""
+        level, tokens, patch = look.level, look.tokens, self.spec.patch
+        dtype, t, h = tokens.dtype, x.shape[2], x.shape[3]
+        seen_beside = torch.cat([figure.on(GREY), figure.cover], 1).to(dtype)
+        last = self.last_time(look.condition)
+        shift, scale = repeat(last, "b t (two d) -> two b (t n) d", two=2, n=tokens.shape[1] // t)
         tokens = self.unpatchify(layer_norm_modulate(tokens, shift.to(dtype), scale.to(dtype)))
         deep = rearrange(tokens, "b (t h w) (c p q) -> b c t (h p) (w q)", t=t, h=h // patch, p=patch, q=patch)
-        y = self.head_block(self.join(torch.cat([stem, deep, seen_beside], 1), mask), mask)
-        y = F.silu(y)
-        detail, trust = self.head(y, mask).float(), self.trust(y, mask).float().sigmoid()
+        y = F.silu(self.head_block(self.join(torch.cat([look.stem, deep, seen_beside], 1), mask), mask))
+        detail, trust = self.head(y, mask).float(), (self.trust(y, mask).float() + reliance).sigmoid()
+        spread, total = self._spread, self._deviation(level)
         clean = x * (spread**2 * (1 - level) / total**2) + detail * (spread * level / total)
         share = trust * (figure.cover / ENOUGH).clamp(max=1) * (level / WHOLLY).clamp(max=1)
         share = share * ((1 - level) / SEEN).clamp(max=1)
-        clean = torch.lerp(clean, self._composed(figure, clean / spread) * spread, share)
-        return masked(clean, mask), pose
+        return masked(torch.lerp(clean, self._composed(figure, clean / spread) * spread, share), mask)
 
     @torch.no_grad()
-    def _pose(
-        self, found: Tensor, cover: Tensor, sheet: Sheet, place: Place, mask: Tensor | None, grid: tuple[int, int, int]
-    ) -> Pose:
-        """The pose by what the pointer found, (b, p·p, n, views·s·s), and its logits of coverage, (b, n, p·p)."""
-        (_, h, w), patch, side = grid, self.spec.patch, self.spec.sheet
-        sizes = {"h": h // patch, "w": w // patch, "p": patch, "q": patch}
-        looked = rearrange(found, "b (p q) (t h w) (views y x) -> b t (h p) (w q) views y x", y=side, x=side, **sizes)
-        share = rearrange(cover.float().sigmoid(), "b (t h w) (p q) -> b t (h p) (w q)", **sizes)
+    def _pose(self, look: "_Look", place: Place, mask: Tensor | None) -> Pose:
+        """Where the figure stands, by where in the memory each latent looks and how much of it is figure."""
+        patch, side = self.spec.patch, self.spec.sheet
+        sizes = {"h": place.rows.shape[1] // patch, "w": place.columns.shape[1] // patch, "p": patch, "q": patch}
+        order = "b (p q) (t h w) (views y x) -> b t (h p) (w q) views y x"
+        looked = rearrange(look.found, order, y=side, x=side, **sizes)
+        share = rearrange(look.cover.float().sigmoid(), "b (t h w) (p q) -> b t (h p) (w q)", **sizes)
         return fit_pose(looked, share if mask is None else share * mask, place.area)
 
     @torch.no_grad()
@@ -334,15 +355,14 @@ class DiT(nn.Module):
         return figure.on(behind_figures(colours, figure.cover), figure.tint(colours))
 
     @torch.no_grad()
-    def _figures(self, pose: Pose, sheet: Sheet, place: Place) -> tuple[Traced, Traced]:
-        """The figure that the text is about as it stands, and as it moves."""
+    def _figure(self, pose: Pose, sheet: Sheet, place: Place) -> Traced:
+        """The figure that the text is about, as it moves."""
         there = replace(pose, there=pose.there * sheet.found.float().flatten(1))
         patches, plain = self.memory.patches, self.memory.plain
-        still = traced([there], sheet.picture, patches.sum(2, keepdim=True), plain, place.area)
         if place.seconds.shape[1] == 1:
-            return still, still
+            return traced([there], sheet.picture, patches.sum(2, keepdim=True), plain, place.area)
         poses = moments(there, place.seconds, place.rate, self.spec.time)
-        return still, traced(poses, sheet.picture, patches, plain, place.area)
+        return traced(poses, sheet.picture, patches, plain, place.area)
 
     def _keys(self, mask: Tensor | None, words: int) -> Tensor | None:
         """Which keys of the attention are real: the patches of a padded batch, then all text tokens."""

@@ -136,7 +136,7 @@ def moments(pose: Pose, seconds: Tensor, rate: Tensor, count: int) -> tuple[Pose
     """The poses in each of the `count` frames of every latent frame, which follow each other at `rate` (b,) a second.
 
     `seconds` (b, t) are the middles of latent frames; what lies at 0 holds one frame. A figure moves as it does from
-    the latent frame before to the one behind, those of them that are next to it.
+    the latent frame before to the one behind, those of them that are next to it; it grows by factors, never to nothing.
     """
     apart, step = seconds.diff(dim=1), 1 / rate[:, None]
     next_to = ((apart > 0) & (apart < 1.5 * step)).to(seconds)  # in the padding of a batch time stands still
@@ -146,11 +146,10 @@ def moments(pose: Pose, seconds: Tensor, rate: Tensor, count: int) -> tuple[Pose
         slopes = values.diff(dim=1) / apart.clamp(min=1e-6) * next_to
         return (F.pad(slopes, (1, 0)) + F.pad(slopes, (0, 1))) / sides * (seconds > 0)
 
-    speeds = {name: speed(getattr(pose, name)) for name in ("x", "y", "size")}
+    x, y, growth = speed(pose.x), speed(pose.y), speed(pose.size.log())
     offsets = [((frame + 0.5) / count - 0.5) * step for frame in range(count)]
     return tuple(
-        replace(pose, **{name: getattr(pose, name) + each * offset for name, each in speeds.items()})
-        for offset in offsets
+        replace(pose, x=pose.x + x * at, y=pose.y + y * at, size=pose.size * (growth * at).exp()) for at in offsets
     )
 
 
@@ -160,26 +159,51 @@ def traced(poses: Sequence[Pose], pictures: Tensor, patches: Tensor, plain: Tens
     `pictures` (b, 4, P, P) uint8 face left, colours multiplied by coverage. `patches` (c, 3, T, s, s), T the number of
     `poses`, and `plain` (c,) make latents of pictures in [0, 1].
     """
-    every = [pictures.float() / 255]
-    every += [F.avg_pool2d(every[0], 2), F.avg_pool2d(every[0], 4)]
+    halves = [pictures.float() / 255]
+    halves += [F.avg_pool2d(halves[0], 2), F.avg_pool2d(halves[0], 4)]
     apart, space = rearrange(patches, "c k T p q -> T (k c) 1 p q"), patches.shape[-1]
+    nothing = _nothing(patches, pictures, area)
     frames = []
-    for at in range(poses[0].x.shape[1]):  # one by one: pixels are many
-        parts = []
-        for pose, kernel in zip(poses, apart, strict=True):
-            drawn = _drawn(every, pose, at, space, area)
-            light = F.conv2d(drawn[:, :3], kernel, stride=space, groups=3)
-            behind = F.conv2d(1 - drawn[:, 3:], kernel, stride=space)
-            parts.append(torch.cat([light, behind, F.avg_pool2d(drawn, space) / len(poses)], 1))
+    for at, here in enumerate(_reaching(poses, area, space)):  # one by one: pixels are many
+        parts = [] if here else [nothing]
+        for pose, kernel in zip(poses, apart, strict=True) if here else ():
+            pixels = _pixels(halves, pose, at, space, area)
+            light = F.conv2d(pixels[:, :3], kernel, stride=space, groups=3)
+            behind = F.conv2d(1 - pixels[:, 3:], kernel, stride=space)
+            parts.append(torch.cat([light, behind, F.avg_pool2d(pixels, space) / len(poses)], 1))
         frames.append(torch.stack(parts).sum(0))
-    every_one = torch.stack(frames, 2)
-    both, pooled = every_one[:, :-4], every_one[:, -4:]
+    video = torch.stack(frames, 2)
+    both, pooled = video[:, :-4], video[:, -4:]
     light, behind = rearrange(both, "b (two k c) t h w -> two b c k t h w", two=2, k=3)
     there = rearrange(poses[0].there, "b t -> b 1 t 1 1")
     return Traced(light, behind, plain, pooled[:, :3], pooled[:, 3:], there)
 
 
-def _drawn(pictures: Sequence[Tensor], pose: Pose, at: int, space: int, area: Area) -> Tensor:
+def _nothing(patches: Tensor, pictures: Tensor, area: Area) -> Tensor:
+    """What is traced of a latent frame in which no figure is: no light of its own, all that is behind."""
+    behind = rearrange(patches.sum((2, 3, 4)), "c k -> (k c)")
+    channels = torch.cat([torch.zeros_like(behind), behind, behind.new_zeros(4)])
+    return repeat(channels, "c -> b c h w", b=len(pictures), h=area.rows.shape[1], w=area.columns.shape[1])
+
+
+def _reaching(poses: Sequence[Pose], area: Area, space: int) -> list[bool]:
+    """Whether something of a figure is in the area in each latent frame: most windows of a large picture have none."""
+    if area.rows.is_cuda:  # to ask would make a GPU wait
+        return [True] * poses[0].x.shape[1]
+
+    def meets(centres: Tensor, middle: Tensor, size: Tensor) -> Tensor:
+        reach = size / 2 + space
+        return (middle + reach > centres[:, :1]) & (middle - reach < centres[:, -1:])
+
+    reaching = torch.zeros_like(poses[0].x, dtype=torch.bool)
+    for pose in poses:
+        size = pose.size * area.side
+        across = meets(area.columns, pose.x * area.width[:, None], size)
+        reaching |= across & meets(area.rows, pose.y * area.height[:, None], size) & (pose.there > 0)
+    return reaching.any(0).tolist()
+
+
+def _pixels(pictures: Sequence[Tensor], pose: Pose, at: int, space: int, area: Area) -> Tensor:
     """Frame number `at` of figures in pixels, (b, 4, H, W), where pictures (b, 4, P, P) get smaller by halves."""
     size = pose.size[:, at] * area.side[:, 0]
     u = _across(area.columns, space, pose.x[:, at] * area.width, size) * (1 - 2 * pose.mirrored[:, at, None])

@@ -70,6 +70,23 @@ def test_a_figure_is_drawn_where_the_network_is_told_and_nowhere_else(network):
     assert change[..., 10:, 10:].max() == 0
 
 
+def test_who_relies_on_the_memory_draws_what_it_holds(network):
+    """With all trust the figure's latents are the traced ones; with none its pictures do not matter."""
+    x, (words, seen), where = torch.randn(1, 4, 1, 12, 20), text(), place(1, 12, 20)
+    arguments, pose = (
+        (x, torch.full((1, 1), 0.6), words, seen, where),
+        Pose(*torch.tensor([0.5, 0.5, 0.4, 0.0, 1.0]).view(5, 1, 1)),
+    )
+    never, little, wholly = (network(*arguments, pose=pose, reliance=logits) for logits in (-99.0, 0.0, 99.0))
+    figure = network._figure(pose, network.memory(words, seen), where)
+    inside = (figure.cover > 0.25).expand_as(x)
+    assert inside.any()
+    composed = network._composed(figure, never)
+    assert torch.allclose(wholly[inside], composed[inside], atol=1e-4)
+    assert torch.equal(wholly[figure.cover.expand_as(x) == 0], never[figure.cover.expand_as(x) == 0])
+    assert (little - never).abs().max() > 1e-3
+
+
 def test_at_timestep_zero_the_latents_come_back(network):
     x, (words, seen) = torch.randn(1, 4, 2, 4, 4), text()
     clean = network(x, torch.zeros(1, 2), words, seen, place(2, 4, 4))

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sora_cli.model import tracing
 from sora_cli.model.tracing import GREY, Area, Pose, Traced, behind_figures, fit_pose, moments, traced
 
 SIDE = 8
@@ -103,6 +104,20 @@ def test_a_large_picture_shows_the_figure_at_the_same_place():
     assert torch.allclose(torch.nn.functional.avg_pool3d(large, (1, 2, 2)), drawn, atol=0.05)
 
 
+@pytest.mark.parametrize("left", range(0, 56, 4))
+def test_windows_that_no_figure_reaches_are_as_if_it_had_been_drawn_there(left: int, monkeypatch):
+    where = area(5, 7, left=left, top=9, width=480, height=192)
+    walking = replace(pose(0.3, 0.5, 0.2, frames=3), x=torch.tensor([[0.28, 0.3, 0.32]]))
+    poses = moments(walking, torch.arange(3)[None] / 6, torch.tensor([6.0]), 4)
+    picture, _, plain = still(half_red())
+    patches = torch.rand(3, 3, 4, 8, 8)
+    found = traced(poses, picture, patches, plain, where)
+    monkeypatch.setattr(tracing, "_reaching", lambda *_: [True] * 3)
+    drawn = traced(poses, picture, patches, plain, where)
+    for name in ("light", "behind", "colours", "cover"):
+        assert torch.allclose(getattr(found, name), getattr(drawn, name), atol=1e-4), name
+
+
 def test_where_there_is_none_nothing_is_drawn():
     absent = replace(pose(), there=torch.tensor([[1.0, 0.0]]))
     drawn = on_grey(traced([absent], *still(half_red()), area()))
@@ -149,13 +164,13 @@ def test_colours_behind_a_figure_are_those_beside_it():
 
 def test_a_moving_figure_moves_within_a_latent_frame_too():
     seconds = torch.tensor([[0.0, 2.5, 6.5, 10.5]]) / 24
-    steady = Pose(0.2 + 0.3 * seconds, 0.5 - 0.1 * seconds, 0.4 + 0.2 * seconds, 0 * seconds, 1 + 0 * seconds)
+    steady = Pose(0.2 + 0.3 * seconds, 0.5 - 0.1 * seconds, 0.4 * 2**seconds, 0 * seconds, 1 + 0 * seconds)
     found = moments(steady, seconds, torch.tensor([6.0]), 4)
     for frame, there in enumerate(found):
         at = seconds + (frame - 1.5) / 24 * (seconds > 0)
         assert torch.allclose(there.x, 0.2 + 0.3 * at)
         assert torch.allclose(there.y, 0.5 - 0.1 * at)
-        assert torch.allclose(there.size, 0.4 + 0.2 * at)
+        assert torch.allclose(there.size, 0.4 * 2**at)
 
 
 def test_what_is_far_away_in_time_says_nothing_of_the_motion():
@@ -163,6 +178,12 @@ def test_what_is_far_away_in_time_says_nothing_of_the_motion():
     jumping = Pose(*(torch.tensor([[0.9, 0.2, 0.3, 0.3]]) for _ in range(3)), 0 * seconds, 1 + 0 * seconds)
     first, *_, last = moments(jumping, seconds, torch.tensor([6.0]), 4)
     assert torch.allclose((last.x - first.x)[0], torch.tensor([0.0, 0.075, 0.075, 0.0]))
+
+
+def test_a_figure_never_shrinks_to_less_than_nothing():
+    seconds = torch.tensor([[0.0, 2.5, 6.5]]) / 24
+    jumping = replace(pose(frames=3), size=torch.tensor([[0.9, 0.1, 0.9]]))
+    assert all(there.size.min() > 0 for there in moments(jumping, seconds, torch.tensor([6.0]), 4))
 
 
 def test_numbers_are_the_pose():

@@ -141,6 +141,23 @@ def test_an_exported_model_begins_a_run_as_it_was(tmp_path):
         assert torch.allclose(again[key].float(), tensor.float(), atol=2e-3), key
 
 
+def test_every_kind_of_batch_teaches_all_lessons(studio, sprites):
+    spec = DiTSpec(channels=8, width=64, depth=2, heads=4, conv_width=8, artwork=64, figures=len(vocabulary.SUBJECTS))
+    net = DiT(spec)
+    memory.draw_pictures(net, sprites, studio.vae)
+    pointing, covering = memory.Pointing(net), memory.Covering(net)
+    stream, dice = examples.Examples(lambda _: examples.Mixture(0.2, 0.1, 0.3), seed=2, tokens=80), torch.Generator()
+    taught = set()
+    for plans in islice(stream, 16):
+        batch = studio(plans)
+        text = torch.randn(len(batch.words), 3, spec.text_width)
+        loss = training.denoising_loss(net, batch, text, torch.ones(text.shape[:2], dtype=torch.bool), dice)
+        loss = loss + pointing.loss(batch) + covering.loss(batch)
+        assert torch.isfinite(loss)
+        taught.add(batch.kind)
+    assert taught == {"image", "clip", "part"}
+
+
 def test_known_frames_are_never_all_of_a_clip(studio):
     rng = random.Random(2)
     batch = studio([examples.Examples(lambda _: None, 1, 200)._plan(rng, [world.View(64, 48)] * 40, 4)])

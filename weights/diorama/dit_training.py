@@ -23,6 +23,7 @@ ASTRAY = 0.006  # how far off that is, as a share of the figure's size: what a d
 BLOTCH = 3  # latents along a blotch
 WORST = 0.8  # how strong blotches are at most, as a share of a channel's deviation
 FOCUS = 3.0  # how much more a latent weighs in the loss where it is all figure
+LIGHTS = 4.0  # the same for each deviation by which it stands out of the scene: stars, snowflakes, the moon's rim
 
 
 class Captions(NamedTuple):
@@ -64,7 +65,7 @@ def _batches(items: list[str], size: int) -> Iterator[list[str]]:
 def draw_timesteps(batch: Batch, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Timesteps (b, t) and which frames are to be learned (b, t).
 
-    Logit-normal over whole samples, or even up to the batch's `noisiest`. A third of the clips hold known frames
+    Logit-normal over whole samples, or even up to the batch's `noisiest`. Half of the clips hold known frames
     (clean, or a little noisy as CogVideoX's conditions: sigma = exp(N(-3, 0.5))), a tenth draw each frame by itself.
     """
     b, _, t = batch.latents.shape[:3]
@@ -85,7 +86,7 @@ def draw_timesteps(batch: Batch, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         return level, torch.ones_like(level, dtype=torch.bool)
     dice = rand(b, 1)
     level = torch.where(dice < 0.10, rand(b, t), level)
-    known = _known_frames(b, t, rng, device) & (dice >= 0.10) & (dice < 0.40)
+    known = _known_frames(b, t, rng, device) & (dice >= 0.10) & (dice < 0.60)
     noisy = torch.exp(randn(b, 1) * 0.5 - 3).clamp(max=0.25) * (rand(b, 1) < 0.5)
     return torch.where(known, noisy, level), ~known
 
@@ -145,10 +146,21 @@ def _blotches(spread: Tensor, like: Tensor, rng: torch.Generator) -> Tensor:
     return smooth[:, :, None]
 
 
+def _interest(batch: Batch, spread: Tensor) -> Tensor:
+    """How much more than flat scenery each latent is to weigh, (b, 1, t, h, w): figures, and what stands out beside
+    them, which is small and would be drawn pale otherwise.
+    """
+    frames = rearrange(batch.latents / rearrange(spread, "c -> c 1 1 1"), "b c t h w -> (b t) c h w")
+    around = F.avg_pool2d(frames, 3, 1, 1, count_include_pad=False)
+    apart = rearrange((frames - around).abs().mean(1), "(b t) h w -> b 1 t h w", b=len(batch.latents))
+    figure = batch.figure[:, None]
+    return FOCUS * figure + LIGHTS * apart.clamp(max=2) * (1 - figure)
+
+
 def denoising_loss(net: DiT, batch: Batch, features: Tensor, seen: Tensor, rng: torch.Generator) -> Tensor:
     """Velocity loss of the predicted clean latents: the mean of ((clean - predicted) / t)^2 over frames to learn.
 
-    Latents of the figure weigh more: the optimum stays the same, but the little that is hard is learned sooner. Crops
+    Latents of `_interest` weigh more: the optimum stays the same, but the little that is hard is learned sooner. Crops
     begin, to a share of their own, from what enlarging a smaller picture gives, as they do in use, with blotches on the
     figure, as drafts have them.
     """
@@ -165,7 +177,7 @@ def denoising_loss(net: DiT, batch: Batch, features: Tensor, seen: Tensor, rng: 
     pose = _told(batch, rng) if batch.enlarged is not None else None
     predicted = net(noisy, timesteps, features, seen & ~dropped, batch.place, batch.mask, pose)
     error = ((batch.latents - predicted) / level.clamp(min=0.02)) ** 2
-    weight = rearrange(learned, "b t -> b 1 t 1 1") * (1 + FOCUS * batch.figure[:, None])
+    weight = rearrange(learned, "b t -> b 1 t 1 1") * (1 + _interest(batch, net.spread))
     if batch.mask is not None:
         weight = weight * batch.mask[:, None]
     return (error.mean(1, keepdim=True) * weight).sum() / weight.sum().clamp(min=1)

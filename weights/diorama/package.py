@@ -10,16 +10,13 @@ from torch import Tensor
 from vocabulary import words
 
 EXACT = ("mean", "basis", "scale", "spread", "patches", "plain", "tints", "tone")  # statistics stay in float32
-RELIANCE = 4.0  # logits more of trust in traced figures: training shows noisy true latents, use the network's own
-TRUST = "trust.conv.bias"
 LICENCE = "Apache-2.0; artwork of its training: Microsoft Fluent emoji, MIT; text encoder: MiniLM, Apache-2.0"
 ABOUT = "the small built-in model: toy figures in drawn scenes, trained by this project (weights/README.md)"
 
 
 def write_model(folder: Path, dit: Mapping[str, Tensor], vae: Mapping[str, Tensor]) -> None:
     """Write dit.safetensors, vae.safetensors and diorama.json beside the text encoder that is there already."""
-    relying = {**dit, TRUST: dit[TRUST] + RELIANCE}
-    for name, tensors in (("dit", relying), ("vae", vae)):
+    for name, tensors in (("dit", dit), ("vae", vae)):
         save_file({k: _packed(k, v) for k, v in tensors.items()}, folder / f"{name}.safetensors")
         (folder / f"{name}.safetensors").chmod(0o644)
     entries = len(load_file(folder / "text.safetensors")["embeddings.word_embeddings.weight"])
@@ -48,8 +45,7 @@ def write_model(folder: Path, dit: Mapping[str, Tensor], vae: Mapping[str, Tenso
 
 def read_model(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The weights of the denoiser and of the autoencoder as `write_model` got them."""
-    dit, vae = (load_file(folder / f"{name}.safetensors") for name in ("dit", "vae"))
-    return {**dit, TRUST: dit[TRUST].float() - RELIANCE}, vae
+    return load_file(folder / "dit.safetensors"), load_file(folder / "vae.safetensors")
 
 
 def _packed(name: str, value: Tensor) -> Tensor:

@@ -159,9 +159,11 @@ class DenoiserRun:
         return int(self.facts["steps"]) * self.team.size + self.team.rank
 
     def keep(self) -> None:
-        """Write the checkpoint, if this process leads."""
+        """Write the checkpoint, if this process leads. Raises FloatingPointError where learning has gone wrong."""
         if not self.team.leads:
             return
+        if not all(bool(p.isfinite().all()) for p in self.net.parameters()):
+            raise FloatingPointError(f"weights are not finite any more: {self.kept} is as it was")
         tensors = {f"net.{k}": v for k, v in self.net.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         tensors |= checkpoint.optimiser_tensors(self.optimiser.state_dict())
