@@ -29,7 +29,9 @@ def locks() -> list[Path]:
 
 def claiming(spawn: Any) -> subprocess.Popen[str]:
     """A process that waits for a line, claims a name and tells it, and holds it until the next line."""
-    (spawn.modules / "claiming.py").write_text(CLAIMING)
+    module = spawn.modules / "claiming.py"
+    if not module.exists():  # written over, it would be empty for a process that is just starting
+        module.write_text(CLAIMING)
     return spawn(module="claiming", stdin=subprocess.PIPE)
 
 
