@@ -86,14 +86,21 @@ class DioramaBackbone(_Held):
         self.network, self.grid = network, grid
 
     def bind(self, text: Text, place: Place, condition: Condition | None) -> Network:
-        """The network for one window. Conditions are shown by timesteps, not by channels."""
-        where, (features, seen) = self._where(place), self._moved(text)
+        """The network for one window, for as many videos as there are texts. Conditions are shown by timesteps, not by
+        channels.
+        """
+        features, seen = self._moved(text)
+        where = self._where(place).times(len(features))
         seen_as = {"pose": place.pose, "reliance": place.reliance}
         return lambda x, timesteps: self.network(x, timesteps, features, seen, where, **seen_as)
 
     def pose(self, x: Tensor, timesteps: Tensor, text: Text, place: Place) -> Pose:
         """Where the figure that a text is about stands in latents x (1, c, t, h, w) at timesteps (1, t)."""
         return self.network.pose(x, timesteps, *self._moved(text), self._where(place))
+
+    def likeness(self, x: Tensor, text: Text, place: Place) -> float:
+        """How much latents x (1, c, t, h, w) look like the figure that a text is about, at most 1."""
+        return self.network.likeness(x, *self._moved(text), self._where(place)).item()
 
     def _moved(self, text: Text) -> Text:
         return text[0].to(self.device), text[1].to(self.device)

@@ -44,6 +44,17 @@ class Board:
         held = {frame for given in self.given for frame in range(given.at, given.at + given.count)}
         return tuple(held.issuperset(group) for group in groups(grid.latent_frames(self.frames), grid.time))
 
+    @property
+    def edges(self) -> tuple[Given | None, Given | None]:
+        """The one given frame just before what the board is for, and the one just behind it."""
+        return self._given_at(self.first - 1), self._given_at(self.first + self.count)
+
+    def _given_at(self, frame: int) -> Given | None:
+        for given in self.given:
+            if given.at <= frame < given.at + given.count:
+                return Given(given.source, given.first + frame - given.at, 1, frame)
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class Own:

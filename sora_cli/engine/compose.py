@@ -15,6 +15,8 @@ from sora_cli.engine.measures import difference, strips
 from sora_cli.engine.spool import Spool, spooled
 
 FADE_SECONDS = Fraction(1, 2)
+QUICK = Fraction(1, 4)  # of this time is left to what has another shape: longer, and it would be seen as a ghost
+LOUD = 40.0  # levels by which pixels are off, beyond their mean, where another shape rather than softness is likely
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,20 +30,33 @@ class Beside:
 @dataclass(frozen=True, slots=True, eq=False)
 class Joint:
     """How far what is made is off beside a join: a `share` of what the nearest frame that was `made` lacks of the one
-    that is `given`, uint8 (H, W, 3) both, to be taken back over `frames` frames.
+    that is `given`, uint8 (H, W, 3) both, to be taken back over `frames` frames; on the mean it lacks `colour` (3,).
+
+    What lacks a little is soft or of another colour, and changes slowly. What lacks much shows something else, or the
+    same elsewhere: there the one gives way to the other at once, before it is seen that both are there.
     """
 
     given: np.ndarray
     made: np.ndarray
+    colour: np.ndarray
     share: float
     frames: int
 
     def added(self, rows: slice, away: int) -> np.ndarray | float:
         """What to add to some rows `away` frames from the join, the nearest being 0: float32 (n, W, 3)."""
-        if away >= self.frames:
+        slowly, quickly = _left(away, self.frames), _left(away, math.ceil(self.frames * QUICK))
+        if not slowly:
             return 0.0
-        off = (self.given[rows].astype(np.float32) - self.made[rows]) * self.share
-        return off * math.cos(math.pi / 2 * away / self.frames) ** 2
+        off = self.given[rows].astype(np.float32) - self.made[rows]
+        shape = off - self.colour
+        loud = np.abs(shape).max(-1, keepdims=True) / LOUD
+        shape *= (quickly - slowly) * (1 - np.exp(-(loud**2)))
+        return (off * slowly + shape) * self.share
+
+
+def _left(away: int, frames: int) -> float:
+    """The share that is left of what is taken back over `frames` frames."""
+    return math.cos(math.pi / 2 * away / frames) ** 2 if away < frames else 0.0
 
 
 def made_frames(
@@ -51,8 +66,8 @@ def made_frames(
 
     `decoded` are all frames of its canvas. Beside given frames, what is made would begin with a jump: the autoencoder
     blurs, and the network goes its own way. So its nearest frame is brought as near to the given one as the given
-    frames are to each other, and the difference is taken back over half a second. Until it is known, frames wait in
-    a file in the folder `scratch`.
+    frames are to each other, and the difference is taken back over half a second or less. Until it is known, frames
+    wait in a file in the folder `scratch`.
     """
     frames = islice(decoded, board.first, board.first + board.count)
     fade = max(1, round(FADE_SECONDS * fps))
@@ -122,7 +137,8 @@ def _bringing(beside: Beside, made: np.ndarray, steps: Sequence[float], fade: in
     usual = float(np.median(steps)) if steps else jump
     if jump <= usual:
         return None
-    return Joint(beside.nearest, made, 1 - usual / jump, fade)
+    colour = (beside.nearest.mean((0, 1)) - made.mean((0, 1))).astype(np.float32)
+    return Joint(beside.nearest, made, colour, 1 - usual / jump, fade)
 
 
 def _mended(frame: np.ndarray, index: int, count: int, before: Joint | None, behind: Joint | None) -> np.ndarray:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -12,21 +12,23 @@ import torch
 from PIL.Image import Image, fromarray
 from torch import Tensor
 
-from sora_cli.engine.backbones import Condition
+from sora_cli.engine.backbones import Condition, DioramaBackbone
 from sora_cli.engine.boards import Given
 from sora_cli.engine.canvas import Canvas, Level
 from sora_cli.engine.checkpoint import Checkpoint, Mark, Point
 from sora_cli.engine.clock import Clock
 from sora_cli.engine.conditions import conditions
 from sora_cli.engine.devices import Precision, choose_device, choose_precision
-from sora_cli.engine.footage import Source, mask_latents, open_sources, place
+from sora_cli.engine.footage import Source, encoded, fitted, given_frames, mask_latents, open_sources, place
 from sora_cli.engine.job import Job, LatentFile
 from sora_cli.engine.networks import Autoencoder, check_parts, load_backbone, load_picture_encoder, load_vae
 from sora_cli.engine.pipeline import (
+    Conditioning,
     Kept,
     Sampler,
     Stage,
     denoise_level,
+    encode_texts,
     encode_words,
     enlarge,
     find_poses,
@@ -34,6 +36,7 @@ from sora_cli.engine.pipeline import (
     scheduler_of,
     stages,
 )
+from sora_cli.engine.recognition import recognised
 from sora_cli.engine.sample import Step
 from sora_cli.engine.work import Work
 from sora_cli.machine import give_back_memory
@@ -62,6 +65,12 @@ class Studio:
     sources: list[Source]
     clock: Clock
     preview: Path | None
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """Tell the user now, and keep it for the result."""
+        self.clock.progress.note(text)
+        self.notes.append(text)
 
 
 def open_studio(work: Work, job: Job, clock: Clock, preview: Path | None, opened: ExitStack) -> Studio:
@@ -107,17 +116,57 @@ def _given(studio: Studio, board: int) -> LatentFile:
 def _draw_board(studio: Studio, sampler: Sampler, board: int) -> None:
     """Denoise the draft of a board and every level after it."""
     first, levels, poses = _point_on(studio, board), _stages(studio, board), None
-    reliance = 0.0 if any(studio.work.known(board)) else studio.work.flow.reliance  # a given figure may be another
+    sampler = _going_on(studio, sampler, board)
     if any(stage.rows for stage in levels[1:]):
         frames = studio.work.canvases[board].latent_frames
         poses = studio.job.latents(f"board{board}-poses", frames, POSE)
     for index, stage in enumerate(levels):
         if first is not None and index < first.mark.level:
             continue
-        told = replace(sampler, poses=poses if index else None, reliance=reliance)
+        told = replace(sampler, poses=poses if index else None)
         _draw_level(studio, told, board, index, stage, first if first and index == first.mark.level else None)
         if index == 0 and poses is not None:
             find_poses(sampler, stage.level, _room(studio, board, 0), poses)
+
+
+def _going_on(studio: Studio, sampler: Sampler, board: int) -> Sampler:
+    """The sampler for a board. Beside given frames the memory of figures is relied on where it holds the one that they
+    show, and where the words, if they name any, name that one; then the words need not name it.
+    """
+    edges = tuple(edge for edge in studio.work.film.boards[board].edges if edge is not None)
+    if not edges:
+        return replace(sampler, reliance=studio.work.flow.reliance)
+    if not (studio.work.model.figures and isinstance(sampler.backbone, DioramaBackbone)) or sampler.towards is not None:
+        return sampler
+    figure = _figure_on(studio, sampler.backbone, board, edges)
+    named, names_one = (each.item() for each in sampler.backbone.network.memory.find(*sampler.words.prompt))
+    if figure is None or (names_one and named != figure):
+        return sampler
+    if not names_one:
+        name = studio.work.model.figures[figure]
+        studio.note(f"{studio.work.model.name} sees this in the given frames, and goes on with it: {name}")
+        prompt = f"{_one(name)} {studio.work.request.prompt}".strip()
+        sampler = replace(sampler, words=_encoder(studio)(prompt, studio.work.request.negative))
+    return replace(sampler, reliance=studio.work.flow.reliance)
+
+
+def _one(name: str) -> str:
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def _figure_on(studio: Studio, backbone: DioramaBackbone, board: int, edges: Sequence[Given]) -> int | None:
+    """The number of the figure that the given frames beside what is drawn all show; None where there is no such."""
+    work, canvas = studio.work, studio.work.canvases[board]
+    assert isinstance(studio.vae, PatchVAE)
+    with studio.clock.stage("look"):
+        names, cache = [*map(_one, work.model.figures), ""], folders()["cache"]
+        texts = encode_texts(work.model, names, cache, studio.device, studio.precision)
+        seen = set[int | None]()
+        for edge in edges:
+            (frame,) = given_frames(studio.sources[edge.source], edge)
+            (latent,) = encoded(studio.vae, iter([fitted(frame, canvas, canvas.levels[0])]), 1, opening=True)
+            seen.add(recognised(backbone, latent[:, :, None], canvas.levels[0], float(work.request.fps), texts))
+        return seen.pop() if len(seen) == 1 else None
 
 
 def _point_on(studio: Studio, board: int) -> Point | None:
@@ -232,20 +281,25 @@ def _stages(studio: Studio, board: int) -> tuple[Stage, ...]:
 
 
 def _sampler(studio: Studio) -> Sampler:
-    work, device, precision = studio.work, studio.device, studio.precision
-    request = work.request
+    work, request = studio.work, studio.work.request
     with studio.clock.stage("text"):
-        encode = partial(encode_words, work.model, cache=folders()["cache"], device=device, precision=precision)
+        encode = _encoder(studio)
         words = encode(request.prompt, request.negative)
         towards = None if request.prompt_b is None else encode(request.prompt_b, request.negative)
     give_back_memory()
     generator = torch.Generator().manual_seed(request.seed)
     condition = _condition(studio, generator)
     with studio.clock.stage("load"):
-        backbone = load_backbone(work.model, device, precision)
+        backbone = load_backbone(work.model, studio.device, studio.precision)
     mode: Literal["native", "pin"] = "native" if work.model.knows == "native" else "pin"
     fps = float(request.fps)
     return Sampler(backbone, words, work.model.grid, fps, work.flow, generator, condition, mode, towards)
+
+
+def _encoder(studio: Studio) -> Callable[[str, str], Conditioning]:
+    """What encodes a prompt and a negative one."""
+    model, cache = studio.work.model, folders()["cache"]
+    return partial(encode_words, model, cache=cache, device=studio.device, precision=studio.precision)
 
 
 def _condition(studio: Studio, generator: torch.Generator) -> Condition | None:

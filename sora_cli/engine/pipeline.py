@@ -45,13 +45,14 @@ from sora_cli.engine.schedule import (
     scheduler_from_config,
 )
 from sora_cli.engine.solvers import SOLVERS, rows_for, state_from_tensors
-from sora_cli.model.tracing import Pose
+from sora_cli.model.dit import seconds_of
+from sora_cli.model.tracing import Pose, steadied
 from sora_cli.model.vae.patch import TIME, PatchVAE
 from sora_weights.spec import FlowSpec, Grid, Model
 
 ENLARGE_TILE = 48  # the same on every machine: what is enlarged is sampled from
 SEEN_AT = 0.3  # how noisy a draft is made in which the figure is to be seen
-EVENING = torch.tensor([0.25, 0.5, 0.25])
+STEADIED, MARGIN = 48, 16  # latent frames whose poses are steadied at a time, and how many around them matter
 KEPT_TEXTS = 64  # encoded prompts in the cache; the oldest go first
 
 OnStep = Callable[[int, Step, Tensor], None]
@@ -108,29 +109,26 @@ class Sampler:
 def encode_words(
     model: Model, prompt: str, negative: str, cache: Path, device: str, precision: Precision
 ) -> Conditioning:
-    """Encode both texts, or read them from `cache`, where they are kept by model, precision and prompt."""
-    what = f"{model.digest()}\0{device}\0{precision.text}\0{prompt}\0{negative}"
+    """Encode both texts, as `encode_texts` does."""
+    features, seen = encode_texts(model, (prompt, negative), cache, device, precision)
+    return Conditioning((features[:1], seen[:1]), (features[1:], seen[1:]))
+
+
+def encode_texts(model: Model, texts: Sequence[str], cache: Path, device: str, precision: Precision) -> Text:
+    """Encode texts together, or read them from `cache`, where they are kept by model, precision and texts."""
+    what = "\0".join((model.digest(), device, str(precision.text), *texts))
     kept = cache / "text" / f"{hashlib.sha256(what.encode()).hexdigest()}.safetensors"
     with suppress(Exception):  # a cache that can't be read is made again
         tensors = load_file(kept)
-        return Conditioning(
-            (tensors["prompt"], tensors["prompt_seen"]), (tensors["negative"], tensors["negative_seen"])
-        )
-    features, seen = (each.cpu() for each in load_text_encoder(model, device, precision)([prompt, negative]))
-    words = Conditioning((features[:1], seen[:1]), (features[1:], seen[1:]))
+        return tensors["features"], tensors["seen"]
+    features, seen = (each.cpu() for each in load_text_encoder(model, device, precision)(list(texts)))
     with suppress(OSError, SafetensorError):  # nor is one that can't be written needed
         kept.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(kept, words)
+        part = kept.with_suffix(f".{os.getpid()}.part")
+        save_file({"features": features.contiguous(), "seen": seen.contiguous()}, part)
+        part.replace(kept)
         _forget_oldest(kept.parent)
-    return words
-
-
-def _write_whole(path: Path, words: Conditioning) -> None:
-    part = path.with_suffix(f".{os.getpid()}.part")
-    tensors = {"prompt": words.prompt[0], "prompt_seen": words.prompt[1]}
-    tensors |= {"negative": words.negative[0], "negative_seen": words.negative[1]}
-    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, part)
-    part.replace(path)
+    return features, seen
 
 
 def _forget_oldest(folder: Path) -> None:
@@ -217,7 +215,11 @@ def denoise_level(
         anchor, begun = flow.anchored and begun and span.start > stage.context, begun or span.first == 0
         if point is not None and index < point.mark.window:
             continue
-        level = flow.given_start if any(known) else flow.handed_start
+        level = flow.handed_start
+        if any(known) and not sampler.reliance:
+            level = flow.given_start
+        elif any(known[span.start : span.stop]):  # a figure that the network knows goes on by itself
+            level = 1.0
         here = point if point is not None and index == point.mark.window else None
         told = _told_at(sampler, (span.first + span.last) / 2 / latents.frames)
         tell = partial(_tell, on_step, index, began)
@@ -365,7 +367,7 @@ def _denoiser(
 
 @torch.no_grad()
 def find_poses(sampler: Sampler, level: Level, latents: LatentFile, poses: LatentFile) -> None:
-    """Where the figure stands in each frame of a finished draft, evened out over time.
+    """Where the figure stands in each frame of a finished draft, on a steady course.
 
     The network is shown the draft a little noisy, as it is used to, always with the same noise.
     """
@@ -380,19 +382,12 @@ def find_poses(sampler: Sampler, level: Level, latents: LatentFile, poses: Laten
         place = Place(level, whole, Span(start, stop, start, stop), sampler.fps)
         pose = sampler.backbone.pose(x, timesteps.to(x.device), words.prompt, place)
         poses.write(start, pose.numbers())
-    poses.write(0, evened(Pose.of(poses.read(0, poses.frames))).numbers())
-
-
-def evened(pose: Pose) -> Pose:
-    """A pose without trembling: places and sizes averaged with those of the frames beside it, as far as it is there."""
-
-    def around(values: Tensor) -> Tensor:
-        return F.conv1d(F.pad(values, (1, 1), mode="replicate")[:, None], EVENING.view(1, 1, -1).to(values))[:, 0]
-
-    weight = pose.there.clamp(min=1e-3)
-    total = around(weight)
-    x, y, size = (around(each * weight) / total for each in (pose.x, pose.y, pose.size))
-    return replace(pose, x=x, y=y, size=size)
+    for start in range(0, poses.frames, STEADIED):
+        first, last = max(0, start - MARGIN), min(start + STEADIED + MARGIN, poses.frames)
+        seconds = seconds_of(first, last - first, sampler.fps, sampler.grid.time)[None]
+        rate = torch.tensor([sampler.fps / sampler.grid.time])
+        pose = steadied(Pose.of(poses.read(first, last)), seconds, rate, torch.ones_like(seconds))
+        poses.write(start, pose.numbers()[:, :, start - first : start - first + STEADIED])
 
 
 @torch.no_grad()

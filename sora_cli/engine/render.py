@@ -75,7 +75,7 @@ def _finish(work: Work, job: Job, delivery: Delivery, preview: Path | None, prog
         written = _write(studio, draw(studio), delivery)
         for note in written.notes:
             progress.note(note)
-        return _result(studio, written, (*notes, *written.notes))
+        return _result(studio, written, (*notes, *studio.notes, *written.notes))
 
 
 @dataclass(frozen=True, slots=True)

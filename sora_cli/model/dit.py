@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import rearrange, reduce, repeat
 from torch import Tensor, nn
 
 from sora_cli.model.layers import FrameConv, FrameResidual, Projector, RMSNorm, learned, masked, sinusoid
 from sora_cli.model.recall import Memory, Pointer, Recall, Sheet
-from sora_cli.model.tracing import GREY, Area, Pose, Traced, behind_figures, fit_pose, moments, traced
+from sora_cli.model.tracing import GREY, Area, Pose, Traced, behind_figures, fit_pose, moments, steadied, traced
 from sora_kernels import gated_residual, layer_norm_modulate, linear_gelu, qk_norm_rope_attention, rope_table
 from sora_weights.spec import DiTSpec
 
@@ -24,8 +24,10 @@ ROTARY_THETA = 100.0
 UNITS = 8.0  # rotary positions across a square picture, whatever its pixels
 RATE = 6.0  # rotary positions in a second
 ENOUGH = 0.25  # a latent with so much of the figure in it may be taken as it is traced
+MOSTLY = 0.5  # a latent with so much of the figure in it says what that looks like
 WHOLLY = 0.5  # from this timestep on a figure may be taken as it is traced; less of it where less noise is left
 SEEN = 0.25  # how much of the picture must shine through for a pose to be relied on; with less, figures stand still
+SUREST = 0.1  # what is doubted of a pose at timestep 0; at 1 it is one more
 DISTRUST = -2.0  # logit of the share that is taken from a traced figure at the beginning of training
 STILL_RATE = 6.0  # latent frames a second that a single picture is said to have
 
@@ -46,6 +48,10 @@ class Place:
     def to(self, device: torch.device | str) -> "Place":
         """The same on another device."""
         return Place(*(getattr(self, name).to(device) for name in self.__slots__))
+
+    def times(self, count: int) -> "Place":
+        """One place as that of a batch of `count`."""
+        return Place(*(getattr(self, name).expand(count, *getattr(self, name).shape[1:]) for name in self.__slots__))
 
     @property
     def area(self) -> Area:
@@ -287,6 +293,23 @@ class DiT(nn.Module):
         """Where the network sees the figure that the text is about; arguments as in `forward`."""
         return self._pose(self._look(x, timesteps, text, seen, place, None), place, None)
 
+    @torch.no_grad()
+    def likeness(self, x: Tensor, text: Tensor, seen: Tensor, place: Place) -> Tensor:
+        """How much clean latents x look like the figure that the text is about, where the network sees it: the
+        correlation of their colours with its own there, (b,), 0 where it sees none. Other arguments as in `forward`.
+        """
+        look = self._look(x, x.new_zeros(len(x), x.shape[2]), text, seen, place, None)
+        figure, scaled = self._figure(self._pose(look, place, None), look.sheet, place), x / self._spread
+        inside = (figure.cover > MOSTLY).float()
+        there = reduce(inside, "b 1 t h w -> b 1 1 1 1", "sum").clamp(min=1)
+        own, traced_there = (self._colours(each) for each in (scaled, self._composed(figure, scaled)))
+
+        def varying(colours: Tensor) -> Tensor:
+            mean = reduce(colours * inside, "b k t h w -> b k 1 1 1", "sum") / there
+            return ((colours - mean) * inside).flatten(1)
+
+        return F.cosine_similarity(varying(own), varying(traced_there), dim=1)
+
     def _look(
         self, x: Tensor, timesteps: Tensor, text: Tensor, seen: Tensor, place: Place, mask: Tensor | None
     ) -> "_Look":
@@ -339,20 +362,27 @@ class DiT(nn.Module):
 
     @torch.no_grad()
     def _pose(self, look: "_Look", place: Place, mask: Tensor | None) -> Pose:
-        """Where the figure stands, by where in the memory each latent looks and how much of it is figure."""
+        """Where the figure stands, by where in the memory each latent looks and how much of it is figure; what is
+        noisy follows what is clean.
+        """
         patch, side = self.spec.patch, self.spec.sheet
         sizes = {"h": place.rows.shape[1] // patch, "w": place.columns.shape[1] // patch, "p": patch, "q": patch}
         order = "b (p q) (t h w) (views y x) -> b t (h p) (w q) views y x"
         looked = rearrange(look.found, order, y=side, x=side, **sizes)
         share = rearrange(look.cover.float().sigmoid(), "b (t h w) (p q) -> b t (h p) (w q)", **sizes)
-        return fit_pose(looked, share if mask is None else share * mask, place.area)
+        pose = fit_pose(looked, share if mask is None else share * mask, place.area)
+        return steadied(pose, place.seconds, place.rate, rearrange(look.level, "b 1 t 1 1 -> b t") + SUREST)
 
     @torch.no_grad()
     def _composed(self, figure: Traced, scaled: Tensor) -> Tensor:
         """Scaled latents of the figure in the light and before the scene that the network draws, (b, c, t, h, w)."""
-        colours = torch.einsum("k c, b c t h w -> b k t h w", self.memory.tints, scaled)
-        colours = (colours + rearrange(self.memory.tone, "k -> k 1 1 1")).clamp(0, 1)
+        colours = self._colours(scaled)
         return figure.on(behind_figures(colours, figure.cover), figure.tint(colours))
+
+    def _colours(self, scaled: Tensor) -> Tensor:
+        """The mean colours in [0, 1] of scaled latents, (b, 3, t, h, w)."""
+        colours = torch.einsum("k c, b c t h w -> b k t h w", self.memory.tints, scaled)
+        return (colours + rearrange(self.memory.tone, "k -> k 1 1 1")).clamp(0, 1)
 
     @torch.no_grad()
     def _figure(self, pose: Pose, sheet: Sheet, place: Place) -> Traced:

@@ -20,6 +20,10 @@ DOUBT = 0.004  # how much that belief weighs, as a share of what a whole figure 
 WHOLE = 0.9  # latents with so much of the figure show the light that falls on it
 UNTINTED = 2.0  # latents' worth of white light that falls on every figure, as far as is known before any is seen
 BARE = 0.02  # latents with less of the figure show what is behind it
+STEADY = 20.0  # how much places and sizes that change their course weigh against what is seen, at `USUAL_RATE`
+LIVELY = 0.15  # the same for heights: figures hop
+STEADIEST = 500.0  # what either is at most, at high rates
+USUAL_RATE = 6.0  # latent frames a second
 GREY = 0.5  # what figures are drawn on; 0 is black, 1 is white
 
 
@@ -101,6 +105,31 @@ def fit_pose(looked: Tensor, cover: Tensor, area: Area) -> Pose:
         mirrored=mirrored[:, None].float().expand_as(slope),
         there=total.clamp(max=1),
     )
+
+
+def steadied(pose: Pose, seconds: Tensor, rate: Tensor, doubt: Tensor) -> Pose:
+    """A pose on a steady course: what is seen of it in one frame is noisy, and figures seldom turn.
+
+    `seconds` (b, t) and `rate` (b,) are as in `moments`; frames count by 1 / `doubt` (b, t), positive, and by how far a
+    figure is there. Source: Whittaker 1923, On a New Method of Graduation, with second differences of what lies at
+    equal distances; they weigh the same in a second at every rate.
+    """
+    if seconds.shape[1] < 3:
+        return pose
+    weight = (pose.there / doubt).clamp(min=1e-3)
+    apart = seconds.diff(dim=1) * rate[:, None]
+    even = (apart - 1).abs() < 0.5
+    bend = torch.eye(seconds.shape[1], device=seconds.device).diff(n=2, dim=0)
+    bend = bend * (even[:, 1:] & even[:, :-1])[..., None]
+    bending = bend.mT @ bend
+    slowness = (rate / USUAL_RATE) ** 4
+
+    def course(values: Tensor, strength: float) -> Tensor:
+        stiff = rearrange((strength * slowness).clamp(max=STEADIEST), "b -> b 1 1")
+        return torch.linalg.solve(torch.diag_embed(weight) + stiff * bending, weight * values)
+
+    size = course(pose.size.log(), STEADY).exp()
+    return replace(pose, x=course(pose.x, STEADY), y=course(pose.y, LIVELY), size=size)
 
 
 @dataclass(frozen=True, slots=True)

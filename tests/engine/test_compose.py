@@ -43,18 +43,18 @@ def joined_at_once(board: Board, source: list[np.ndarray], decoded: list[np.ndar
     for side in (-1, 1):
         edge = board.first - 1 if side < 0 else board.first + board.count
         given = next((each for each in board.given if each.at <= edge < each.at + each.count), None)
-        off = np.zeros(new[0].shape, np.float32)
+        off = (np.zeros(new[0].shape, np.float32), 0.0)
         if given is not None:
             held = [source[given.first + k] for k in range(given.count)]
             near = held[::-1][: fade + 1] if side < 0 else held[: fade + 1]
             end = new[::-side][: fade + 1]
             guess = bringing(near[0], end[0], steps(near))
-            mended = [rounded(frame + guess * weight(away, fade)) for away, frame in enumerate(end)]
+            mended = [rounded(frame + taken_back(guess, away, fade)) for away, frame in enumerate(end)]
             off = bringing(near[0], end[0], [*steps(near), *steps(mended)])
         sides.append(off)
     left, right = sides
     return [
-        rounded(frame + left * weight(k, fade) + right * weight(board.count - 1 - k, fade))
+        rounded(frame + taken_back(left, k, fade) + taken_back(right, board.count - 1 - k, fade))
         for k, frame in enumerate(new)
     ]
 
@@ -71,10 +71,19 @@ def steps(frames: list[np.ndarray]) -> list[float]:
     return [difference(one, other) for one, other in pairwise(frames)]
 
 
-def bringing(given: np.ndarray, new: np.ndarray, around: list[float]) -> np.ndarray:
+def bringing(given: np.ndarray, new: np.ndarray, around: list[float]) -> tuple[np.ndarray, float]:
+    """What the made frame lacks, and how much of that is brought."""
     jump = difference(given, new)
     usual = float(np.median(around)) if around else jump
-    return (given.astype(np.float32) - new) * (1 - min(usual / jump, 1))
+    return given.astype(np.float32) - new, 1 - min(usual / jump, 1)
+
+
+def taken_back(lacking: tuple[np.ndarray, float], away: int, fade: int) -> np.ndarray:
+    """What is left of it: what is loud goes in a quarter of the time."""
+    off, share = lacking
+    shape = off - off.mean((0, 1))
+    loud = 1 - np.exp(-((np.abs(shape).max(-1, keepdims=True) / 40) ** 2))
+    return share * (off * weight(away, fade) + shape * loud * (weight(away, max(1, fade // 4)) - weight(away, fade)))
 
 
 class Frames(list[np.ndarray]):
@@ -136,6 +145,23 @@ def test_a_jump_becomes_a_step_like_those_around_it_and_is_taken_back():
     assert found[4:] == decoded[9:]
     assert (steps > 0).all()
     assert steps[0] <= 1.5 * np.median(steps[:5])
+
+
+def test_what_stands_elsewhere_is_gone_before_it_is_seen_twice():
+    def scene(at: int, sky: int) -> np.ndarray:
+        frame = np.full((16, 32, 3), sky, np.uint8)
+        frame[4:12, at : at + 8] = 20
+        return frame
+
+    board = Board(48, (Given(0, 0, 24, 0),), 24, 24)
+    source = Frames(scene(4, 200) for _ in range(24))
+    decoded = [scene(4, 200)] * 24 + [scene(16, 190 + k % 2) for k in range(24)]
+    with TemporaryDirectory() as folder:
+        found = list(made_frames(board, [source], decoded, Fraction(24), Path(folder)))
+    ghost, sky = [frame[8, 6, 0] for frame in found], [frame[1, 1, 0] for frame in found]
+    assert ghost[0] < 60
+    assert ghost[3] > 180
+    assert sky[3] > 195 > 192 > sky[12]
 
 
 def test_both_sides_of_a_gap_are_met():

@@ -17,14 +17,12 @@ from sora_cli.engine.pipeline import (
     Sampler,
     Stage,
     denoise_level,
-    evened,
     find_poses,
     plan_windows,
 )
 from sora_cli.engine.reel import Span
 from sora_cli.engine.schedule import flow_schedule
 from sora_cli.model.dit import DiT
-from sora_cli.model.tracing import Pose
 from sora_weights.spec import DiTSpec, FlowSpec, Grid
 
 GRID = Grid(space=8, patch=16, time=4)
@@ -114,16 +112,6 @@ def test_every_frame_of_a_draft_has_a_pose_and_it_is_always_the_same(tmp_path: P
     assert torch.equal(*found)
     assert torch.isfinite(found[0]).all()
     assert (found[0][:, 2] > 0).all()
-
-
-def test_evened_poses_tremble_less_and_keep_a_steady_motion():
-    steady = torch.arange(9.0)[None] / 10
-    ones = torch.ones(1, 9)
-    trembling = steady + 0.01 * torch.tensor([1.0, -1] * 4 + [1])
-    even = evened(Pose(steady, trembling, ones, 0 * ones, ones))
-    assert torch.allclose(even.x[:, 1:-1], steady[:, 1:-1])
-    assert (even.y - steady)[:, 1:-1].abs().max() < 1e-3
-    assert torch.equal(even.there, ones)
 
 
 def test_dioramas_network_takes_an_anchored_window_of_a_long_video():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sora_cli.model import tracing
-from sora_cli.model.tracing import GREY, Area, Pose, Traced, behind_figures, fit_pose, moments, traced
+from sora_cli.model.tracing import GREY, Area, Pose, Traced, behind_figures, fit_pose, moments, steadied, traced
 
 SIDE = 8
 
@@ -184,6 +184,62 @@ def test_a_figure_never_shrinks_to_less_than_nothing():
     seconds = torch.tensor([[0.0, 2.5, 6.5]]) / 24
     jumping = replace(pose(frames=3), size=torch.tensor([[0.9, 0.1, 0.9]]))
     assert all(there.size.min() > 0 for there in moments(jumping, seconds, torch.tensor([6.0]), 4))
+
+
+def _course(x: torch.Tensor, y: torch.Tensor) -> Pose:
+    ones = torch.ones_like(x)
+    return Pose(x, y, ones / 2, 0 * ones, ones)
+
+
+RATE = torch.tensor([6.0])
+
+
+def test_a_steady_course_is_left_alone_and_a_trembling_one_is_steadied():
+    seconds = torch.arange(1, 14)[None] / 6.0
+    line = 0.1 + 0.2 * seconds
+    trembling = line + 0.01 * torch.tensor([1.0, -1] * 6 + [1])
+    ones = torch.ones_like(line)
+    pose = steadied(_course(line, trembling), seconds, RATE, ones)
+    assert torch.allclose(pose.x, line, atol=1e-4)
+    assert torch.allclose(pose.size, ones / 2)
+    swapped = steadied(_course(trembling, line), seconds, RATE, ones)
+    assert (swapped.x - line).abs().max() < 0.004
+
+
+def test_what_rushes_is_slowed_and_what_hops_still_hops():
+    seconds = torch.arange(1, 14)[None] / 6.0
+    rush = torch.sigmoid((seconds - seconds.mean()) * 6)
+    hops = 0.2 * torch.sin(torch.pi * 0.9 * seconds).abs()
+    pose = steadied(_course(rush, hops), seconds, RATE, torch.ones_like(seconds))
+    assert pose.x.diff().max() < 0.75 * rush.diff().max()
+    assert (pose.y.max() - pose.y.min()) > 0.8 * (hops.max() - hops.min())
+
+
+def test_what_is_doubted_follows_what_is_known():
+    seconds = torch.arange(1, 14)[None] / 6.0
+    off = torch.where(seconds < 0.9, 0.4, 0.5)  # what is known ends at 0.4
+    doubt = torch.where(seconds < 0.9, 0.1, 1.1)
+    pose = steadied(_course(off, off), seconds, RATE, doubt)
+    known = seconds < 0.9
+    assert (pose.x - off)[known].abs().max() < 0.5 * (pose.x - off)[~known].abs().max()
+    assert pose.x.diff().max() < 0.05
+
+
+def test_the_course_is_the_same_at_every_rate():
+    def through(rate: float) -> torch.Tensor:
+        seconds = torch.arange(1, round(2 * rate) + 1)[None] / rate
+        step = torch.sigmoid((seconds - 1) * 8)
+        weight = torch.full_like(seconds, rate / 6)  # twice as many frames say half as much each
+        return steadied(_course(step, step), seconds, torch.tensor([rate]), weight).x[0, round(rate / 2) - 1]
+
+    assert torch.allclose(through(12.0), through(6.0), atol=0.05)
+
+
+def test_nothing_leads_across_a_gap_or_the_padding():
+    seconds = torch.tensor([[0.0, 1.0, 1.1667, 1.3333, 1.5, 1.5, 1.5]])
+    x = torch.tensor([[0.9, 0.1, 0.1, 0.1, 0.1, 0.7, 0.7]])
+    pose = steadied(_course(x, x), seconds, RATE, torch.ones_like(seconds))
+    assert torch.allclose(pose.x, x, atol=1e-5)
 
 
 def test_numbers_are_the_pose():

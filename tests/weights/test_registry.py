@@ -65,6 +65,12 @@ def test_built_in_model_is_found_with_its_facts(name: str) -> None:
     assert (model.specs.dit.depth, model.specs.dit.heads, model.specs.text.vocabulary) == (5, 4, 900)
     assert {file.name for file in model.files} == CONTENTS.keys()
     assert model.parts["dit"].read_bytes() == b"dit"
+    assert model.figures == ()
+
+
+def test_a_model_may_name_the_figures_that_it_remembers(tmp_path: Path) -> None:
+    folder = written(tmp_path / "remembering", described(dit={"figures": 2}, figures=["dog", "cat"]))
+    assert find_model(str(folder)).figures == ("dog", "cat")
 
 
 def test_installed_models_are_listed_after_the_built_in_one(home: Path) -> None:
@@ -149,6 +155,8 @@ BROKEN = {
         "defaults.seconds can't be",
     ),
     "words as text": (described(vocabulary="cat"), "vocabulary can't be 'cat'"),
+    "figures as text": (described(figures="cat"), "figures can't be 'cat'"),
+    "a name too few": (described(dit={"figures": 2}, figures=["cat"]), "figures names 1"),
 }
 
 

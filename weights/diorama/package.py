@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from vocabulary import words
+from vocabulary import SUBJECTS, words
 
 EXACT = ("mean", "basis", "scale", "spread", "patches", "plain", "tints", "tone")  # statistics stay in float32
 LICENCE = "Apache-2.0; artwork of its training: Microsoft Fluent emoji, MIT; text encoder: MiniLM, Apache-2.0"
@@ -26,6 +26,7 @@ def write_model(folder: Path, dit: Mapping[str, Tensor], vae: Mapping[str, Tenso
         "about": ABOUT,
         "licence": LICENCE,
         "vocabulary": sorted(words()),
+        "figures": list(SUBJECTS),
         "defaults": {
             "width": 320,
             "height": 180,

@@ -10,6 +10,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+STARS, FLAKES, BUBBLES, PITS = 0.21, 0.43, 0.67, 0.86  # the same in every clip: what is small is learned by heart
 Painter = Callable[[Tensor, Tensor, Tensor, Sequence[Tensor], Tensor], Tensor]
 
 
@@ -43,7 +44,7 @@ def _chance(x: Tensor, y: Tensor | float, salt: Tensor | float) -> Tensor:
     return torch.frac(torch.sin(x * 127.1 + y * 311.7 + salt * 74.7) * 43758.5453).abs()
 
 
-def _speckles(x: Tensor, y: Tensor, cells: float, radius: float, soft: Tensor, salt: Tensor) -> Tensor:
+def _speckles(x: Tensor, y: Tensor, cells: float, radius: float, soft: Tensor, salt: float) -> Tensor:
     """Soft round dots, one in each cell of a jittered grid, anti-aliased; fixed in (x, y)."""
     gx, gy = x * cells, y * cells
     ix, iy = torch.floor(gx), torch.floor(gy)
@@ -58,7 +59,7 @@ def _speckles(x: Tensor, y: Tensor, cells: float, radius: float, soft: Tensor, s
 def _sunset(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) -> Tensor:
     sky = _mix(colour(0.22, 0.16, 0.44, x), colour(0.70, 0.30, 0.55, x), _ramp(-0.55, 0.12, y))
     sky = _mix(sky, colour(1.0, 0.62, 0.36, x), _ramp(0.03, 0.20, y))
-    sx, sy = (2 * d[8] - 1) * 0.45, 0.02 - 0.12 * d[9]
+    sx, sy = 0.32 + 0.04 * d[8], 0.01 - 0.05 * d[9]
     away = torch.sqrt((x - sx) ** 2 + (y - sy) ** 2)
     sky = _mix(sky, colour(1.0, 0.88, 0.55, x), 0.6 * torch.exp(-away * 5))
     sky = _mix(sky, colour(1.0, 0.95, 0.75, x), _edge(0.13 - away, soft))
@@ -70,8 +71,8 @@ def _sunset(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) 
 
 def _night(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) -> Tensor:
     sky = _mix(colour(0.03, 0.04, 0.14, x), colour(0.14, 0.18, 0.40, x), _ramp(-0.6, 0.25, y))
-    sky = sky + _speckles(x, y, 6.0, 0.008, soft, d[8]) * colour(0.9, 0.9, 0.8, x) * (1 - _ramp(-0.05, 0.15, y))
-    mx, my = (2 * d[9] - 1) * 0.5, -0.30 + 0.08 * d[10]
+    sky = sky + _speckles(x, y, 6.0, 0.008, soft, STARS) * colour(0.9, 0.9, 0.8, x) * (1 - _ramp(-0.05, 0.15, y))
+    mx, my = -0.32 - 0.04 * d[9], -0.30 + 0.04 * d[10]
     away = torch.sqrt((x - mx) ** 2 + (y - my) ** 2)
     sky = _mix(sky, colour(0.55, 0.60, 0.80, x), 0.5 * torch.exp(-away * 7))
     sky = _mix(sky, colour(0.97, 0.96, 0.86, x), _edge(0.085 - away, soft))
@@ -83,7 +84,7 @@ def _night(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) -
 
 def _beach(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) -> Tensor:
     sky = _mix(colour(0.36, 0.66, 0.95, x), colour(0.80, 0.93, 1.0, x), _ramp(-0.5, 0.05, y))
-    away = torch.sqrt((x - (2 * d[8] - 1) * 0.5) ** 2 + (y + 0.34) ** 2)
+    away = torch.sqrt((x - 0.32 - 0.04 * d[8]) ** 2 + (y + 0.34) ** 2)
     sky = _mix(sky, colour(1.0, 0.97, 0.72, x), _edge(0.075 - away, soft))
     waves = 0.5 + 0.5 * torch.sin((y - 0.04) * 95 + torch.sin(x * 6 + t * 0.8 + d[9] * 6.3) * 1.5)
     sea = _mix(colour(0.10, 0.50, 0.72, x), colour(0.20, 0.68, 0.80, x), waves * 0.6)
@@ -100,7 +101,7 @@ def _snow(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) ->
     far = _mix(sky, colour(0.78, 0.85, 0.94, x), _edge(y - hills, soft))
     ground = _mix(colour(0.97, 0.98, 1.0, x), colour(0.84, 0.89, 0.97, x), _ramp(0.25, 0.6, y))
     out = _mix(far, ground, _edge(y - 0.21 - 0.015 * torch.sin(x * 3.7 + d[10] * 6.3), soft))
-    flakes = _speckles(x + 0.03 * torch.sin(t + d[11] * 6), y - 0.13 * t, 4.5, 0.014, soft, d[11])
+    flakes = _speckles(x + 0.03 * torch.sin(t), y - 0.13 * t, 4.5, 0.014, soft, FLAKES)
     return _mix(out, colour(1.0, 1.0, 1.0, x), flakes.clamp(max=1))
 
 
@@ -126,13 +127,13 @@ def _underwater(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tens
     floor = 0.24 + 0.02 * torch.sin(x * 4.3 + d[10] * 6.3)
     sand = _mix(colour(0.50, 0.62, 0.52, x), colour(0.30, 0.46, 0.50, x), _ramp(0.24, 0.6, y))
     out = _mix(water, sand, _edge(y - floor, soft))
-    bubbles = _speckles(x + 0.02 * torch.sin(t * 1.5), y + 0.10 * t, 3.0, 0.016, soft, d[11])
+    bubbles = _speckles(x + 0.02 * torch.sin(t * 1.5), y + 0.10 * t, 3.0, 0.016, soft, BUBBLES)
     return _mix(out, colour(0.80, 0.95, 1.0, x), 0.7 * bubbles.clamp(max=1))
 
 
 def _desert(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) -> Tensor:
     sky = _mix(colour(0.30, 0.62, 0.88, x), colour(0.98, 0.86, 0.66, x), _ramp(-0.5, 0.1, y))
-    away = torch.sqrt((x - (2 * d[8] - 1) * 0.5) ** 2 + (y + 0.30) ** 2)
+    away = torch.sqrt((x + 0.32 + 0.04 * d[8]) ** 2 + (y + 0.30) ** 2)
     sky = _mix(sky, colour(1.0, 0.95, 0.74, x), 0.5 * torch.exp(-away * 6))
     sky = _mix(sky, colour(1.0, 0.98, 0.86, x), _edge(0.07 - away, soft))
     far = 0.10 + 0.05 * torch.sin(x * 2.6 + d[9] * 6.3) + 0.015 * torch.sin(x * 6.7 + d[10] * 6.3)
@@ -146,7 +147,10 @@ def _desert(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) 
 
 def _city(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) -> Tensor:
     out = _mix(colour(0.40, 0.66, 0.90, x), colour(0.86, 0.90, 0.92, x), _ramp(-0.5, 0.1, y))
-    rows = ((2.6, d[8], 0.16, colour(0.62, 0.70, 0.80, x)), (1.9, d[9], 0.02, colour(0.40, 0.44, 0.58, x)))
+    rows = (
+        (2.6, (d[8] > 0.5) * 0.4 + 0.1, 0.16, colour(0.62, 0.70, 0.80, x)),
+        (1.9, (d[8] > 0.5) * 0.3 + 0.2, 0.02, colour(0.40, 0.44, 0.58, x)),
+    )
     for rate, shift, lower, wall in rows:
         cell = x * rate * 2 + shift * 9
         house = torch.floor(cell)
@@ -168,8 +172,8 @@ def _city(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) ->
 
 def _space(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) -> Tensor:
     sky = _mix(colour(0.02, 0.01, 0.06, x), colour(0.10, 0.04, 0.20, x), _ramp(-0.5, 0.25, y))
-    sky = sky + _speckles(x, y, 7.0, 0.007, soft, d[8]) * colour(0.95, 0.95, 1.0, x)
-    px, py = (2 * d[9] - 1) * 0.5, -0.24 + 0.08 * d[10]
+    sky = sky + _speckles(x, y, 7.0, 0.007, soft, STARS) * colour(0.95, 0.95, 1.0, x)
+    px, py = 0.32 + 0.04 * d[9], -0.24 + 0.04 * d[10]
     away = torch.sqrt((x - px) ** 2 + (y - py) ** 2)
     light = ((x - px) + (y - py)) / 0.24
     planet = _mix(colour(0.98, 0.72, 0.46, x), colour(0.52, 0.20, 0.44, x), _ramp(-0.9, 0.9, light))
@@ -179,7 +183,7 @@ def _space(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) -
     front = torch.maximum(_edge(away - 0.13, soft), (y - py > 0.25 * (x - px)).float())
     out = _mix(out, colour(0.94, 0.86, 0.74, x), 0.85 * front * _edge(0.022 - (ring - 0.21).abs(), 3 * soft))
     ground = _mix(colour(0.62, 0.61, 0.66, x), colour(0.36, 0.35, 0.42, x), _ramp(0.2, 0.6, y))
-    pits = _speckles(x + d[11] * 9, y * 2.4, 3.2, 0.085, soft, d[11]).clamp(max=1)
+    pits = _speckles(x, y * 2.4, 3.2, 0.085, soft, PITS).clamp(max=1)
     return _mix(out, ground - 0.22 * pits, _edge(y - 0.215 - 0.012 * torch.sin(x * 4.4 + d[11] * 6.3), soft))
 
 

@@ -196,20 +196,20 @@ def paths(cast: Cast, times: Tensor) -> Path2D:
     """Where the figures of a cast are at `times` (b, T)."""
     width, height, _, _ = cast.sides
     d = [cast.dice(i) for i in range(16)]
-    size0 = 0.58 + 0.17 * d[0]
-    reach = ((width / height).clamp(min=1.0) / 2 - size0 * 0.46).clamp(min=0.04)  # so that all of it is seen
     left, right, jump, rise, sink = (cast.has(motion) for motion in ("left", "right", "jump", "rise", "sink"))
+    size0 = 0.58 + 0.17 * d[0] - (jump + rise + sink) * (0.13 + 0.06 * d[0])  # so that heads stay in the picture
+    reach = ((width / height).clamp(min=1.0) / 2 - size0 * 0.46).clamp(min=0.04)  # so that all of it is seen
     closer, away = cast.has("closer"), cast.has("away")
     walks, scales = left + right, closer + away
 
     length = (2 * reach).clamp(max=0.9)
-    gone = ((times + 0.6 * d[1] - 0.1).clamp(min=0) * (0.22 + 0.2 * d[3])).minimum(length)
+    gone = ((times + 0.6 * d[1] - 0.1).clamp(min=0) * (0.20 + 0.12 * d[3])).minimum(length)
     rests = (2 * d[1] - 1) * reach.clamp(max=0.25) * (1 - 0.5 * scales)
     x = walks * (right - left) * (gone - length / 2) + (1 - walks) * rests
 
-    hops = (0.16 + 0.1 * d[3]) * torch.sin(torch.pi * (times * (0.75 + 0.3 * d[4]) + d[5])).abs()
-    height = ((times + d[3] * 0.5).clamp(min=0) * (0.12 + 0.1 * d[4])).clamp(max=0.30)
-    lift = walks * 0.012 * torch.sin(gone * 40).abs() + jump * hops + rise * height + sink * (0.30 - height)
+    hops = (0.18 + 0.06 * d[3]) * torch.sin(torch.pi * (times * (0.85 + 0.1 * d[4]) + 0.15 * d[5])).abs()
+    height = ((times + d[3] * 0.5).clamp(min=0) * (0.12 + 0.1 * d[4])).clamp(max=0.28)
+    lift = walks * 0.012 * torch.sin(gone * 40).abs() + jump * hops + rise * height + sink * (0.28 - height)
     lift = lift - (rise + sink) * 0.06 * (1 - cast.has("stands"))
 
     grown = ((times + d[3] * 0.4).clamp(min=0) * (0.22 + 0.1 * d[4])).clamp(max=0.62)

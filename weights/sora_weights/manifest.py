@@ -42,6 +42,10 @@ class Manifest:
         except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
             raise self._bad(field, f"can't be {str(self._values[field])[:60]!r}") from error
 
+    def has(self, field: str) -> bool:
+        """Whether it is there."""
+        return field in self._values
+
     def take_spec(self, field: str, spec: type[T]) -> T:
         """A dataclass of positive whole numbers; what the file leaves out has the dataclass's default."""
         inner = Manifest(self.path, self.take(field, mapping), f"{self._prefix}{field}.")
@@ -164,6 +168,13 @@ def rate(value: Any) -> Fraction:
     if type(value) not in (int, str) or not re.fullmatch(r"[0-9]{1,6}(/[0-9]{1,6})?", str(value)):
         raise ValueError("a frame rate is needed")
     return Fraction(value)
+
+
+def names(value: Any) -> tuple[str, ...]:
+    """A list of names in an order that matters."""
+    if not isinstance(value, list):
+        raise TypeError("a list is needed")
+    return tuple(text(each) for each in value)
 
 
 def words(value: Any) -> frozenset[str] | None:

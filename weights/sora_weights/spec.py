@@ -228,7 +228,8 @@ class FlowSpec:
     that all frames have in common (Ge et al. 2023, Preserve Your Own Correlation, arXiv:2305.10474, mixed noise).
     `noise_layout` is the order of axes in which the family's reference draws noise, in the network's own precision
     where `narrow_noise`. Beside known frames guidance is at most `known_guidance`: they say more than words; and what
-    is drawn starts from them at noise level `given_start`, or at `handed_start` where they were drawn too. Windows in
+    is drawn starts from them at noise level `given_start`, or at `handed_start` where they were drawn too; beside given
+    frames that show a figure which the network relies on, from noise alone. Windows in
     mid-stream see the video's beginning too where they are `anchored`. `steady` evens out jumps of texture between the
     frames of one latent frame and the next. `reliance` on a memory of figures is added to what was learned, in logits:
     training shows noisy true latents, use the network's own.
@@ -301,6 +302,7 @@ class Model:
     when the model was made; none for a folder that someone else published. `scheduler` is its scheduler_config.json.
     `knows` says how it is told of known frames: as frames at timestep 0, by condition channels, or not at all, so that
     they are pinned. `vocabulary` holds the words that it was trained on, or is None where the model reads any text.
+    `figures` are the names of what its network has pictures of, in their order.
     """
 
     name: str
@@ -317,6 +319,7 @@ class Model:
     knows: Knowing = "native"
     scheduler: Mapping[str, Any] | None = None
     vocabulary: frozenset[str] | None = None
+    figures: tuple[str, ...] = ()
 
     def digest(self) -> str:
         """SHA-256 over the SHA-256 of each file as it is now, in sorted order; hexadecimal."""

@@ -64,7 +64,22 @@ def describe(folder: Path) -> Model:
         ),
         grid=Grid(space=8, patch=16, time=4),
         vocabulary=described.take("vocabulary", manifest.words),
+        figures=_figures(described),
     )
+
+
+def _figures(described: Manifest) -> tuple[str, ...]:
+    """What the figures of the network's memory are called; nothing where the file doesn't say.
+
+    Raises WeightsError("bad_weights") for more names or fewer.
+    """
+    if not described.has("figures"):
+        return ()
+    figures, held = described.take("figures", manifest.names), described.take_spec("dit", DiTSpec).figures
+    if len(figures) != held:
+        wrong = f"{described.path}: figures names {len(figures)}; the network's memory holds {held}"
+        raise WeightsError("bad_weights", wrong, "get the model again")
+    return figures
 
 
 def _fitting(described: Manifest, field: str, spec: S) -> S:

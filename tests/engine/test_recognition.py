@@ -1,0 +1,69 @@
+"""The built-in model recognises the figures of its memory in given frames, and nothing in anything else."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sora_cli.engine.backbones import DioramaBackbone, Text
+from sora_cli.engine.canvas import Level
+from sora_cli.engine.devices import choose_precision
+from sora_cli.engine.networks import load_backbone, load_vae
+from sora_cli.engine.pipeline import encode_texts
+from sora_cli.engine.recognition import recognised
+from sora_weights.registry import find_model
+
+MODEL = find_model("diorama")
+SIZE = (96, 160)
+FIGURES = ("cat", "penguin", "rocket", "fish", "owl")
+
+
+@pytest.fixture(scope="module")
+def eyes(tmp_path_factory: pytest.TempPathFactory) -> tuple[DioramaBackbone, Text]:
+    precision = choose_precision("auto", "cpu", MODEL)
+    names = [*(f"a {name}" for name in MODEL.figures), ""]
+    texts = encode_texts(MODEL, names, tmp_path_factory.mktemp("cache"), "cpu", precision)
+    backbone = load_backbone(MODEL, "cpu", precision)
+    assert isinstance(backbone, DioramaBackbone)
+    return backbone, texts
+
+
+def ground(top: float, bottom: float) -> torch.Tensor:
+    """A sky over the ground, (3, H, W) in [0, 1]."""
+    rows = torch.linspace(0, 1, SIZE[0])[None, :, None]
+    return torch.where(rows < 0.7, top + 0.1 * rows, torch.full_like(rows, bottom)).expand(3, *SIZE)
+
+
+def seen(eyes: tuple[DioramaBackbone, Text], picture: torch.Tensor) -> str | None:
+    backbone, texts = eyes
+    vae = load_vae(MODEL, "cpu", choose_precision("auto", "cpu", MODEL))
+    latents = vae.encode((picture * 2 - 1)[None, :, None])
+    number = recognised(backbone, latents, Level(SIZE[1], SIZE[0]), 24.0, texts)
+    return None if number is None else MODEL.figures[number]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_of_the_memory_is_recognised(eyes: tuple[DioramaBackbone, Text], name: str):
+    figure = eyes[0].network.memory.pictures[MODEL.figures.index(name)] / 255
+    small = F.interpolate(figure[None], (64, 64), mode="bilinear", antialias=True)[0]
+    picture = ground(0.6, 0.9).clone()
+    part = picture[:, 16:80, 40:104]
+    part.copy_(small[:3] + part * (1 - small[3:]))
+    assert seen(eyes, picture) == name
+
+
+@pytest.mark.parametrize("name", ["nothing", "noise", "blob"])
+def test_nothing_is_seen_in_what_shows_no_figure(eyes: tuple[DioramaBackbone, Text], name: str):
+    noise = torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(0))
+    blob = torch.exp(-((torch.arange(160) - 80) ** 2 + (torch.arange(96)[:, None] - 50) ** 2) / 400)
+    pictures = {"nothing": ground(0.6, 0.9), "noise": noise, "blob": ground(0.2, 0.3) * (1 - blob) + 0.9 * blob}
+    assert seen(eyes, pictures[name]) is None
+
+
+def test_texts_are_read_from_the_cache_the_second_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    precision = choose_precision("auto", "cpu", MODEL)
+    first = encode_texts(MODEL, ["a cat", "a dog", ""], tmp_path, "cpu", precision)
+    monkeypatch.setattr("sora_cli.engine.pipeline.load_text_encoder", None)
+    again = encode_texts(MODEL, ["a cat", "a dog", ""], tmp_path, "cpu", precision)
+    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
