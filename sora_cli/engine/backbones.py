@@ -1,9 +1,12 @@
 """Denoisers as the engine knows them: a family's network, bound to words, to a place and to what it is shown."""
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from sora_cli.engine.canvas import Level
@@ -17,6 +20,8 @@ from sora_cli.model.wan import WanTransformer
 from sora_weights.spec import Grid
 
 ANCHOR_APART = 4  # latent frames between an anchor and the window, whatever lies between: more was never trained
+
+SMOOTH = 6  # diorama's latents begin with so many that smooth pictures have too: colours and slopes
 
 Text = tuple[Tensor, Tensor]
 """Features of a prompt (1, m, e) and which of its tokens are real (1, m)."""
@@ -62,12 +67,19 @@ class Backbone(Protocol):
     def bind(self, text: Text, place: Place, condition: Condition | None) -> Network:
         """The network(x, timesteps) for one place and one prompt."""
 
+    def detail(self, x0: Tensor) -> float:
+        """How much clean latents (1, c, t, h, w) show, at the place that shows most, that is not smooth."""
+
 
 class _Held:
     """What all backbones share: a network, and where and how precise it is by its patch embedding."""
 
     def __init__(self, weight: Tensor) -> None:
         self._weight = weight
+
+    def detail(self, x0: Tensor) -> float:
+        """More than anything may be called smooth: whose latents say nothing of it."""
+        return math.inf
 
     @property
     def device(self) -> torch.device:
@@ -97,6 +109,12 @@ class DioramaBackbone(_Held):
     def pose(self, x: Tensor, timesteps: Tensor, text: Text, place: Place) -> Pose:
         """Where the figure that a text is about stands in latents x (1, c, t, h, w) at timesteps (1, t)."""
         return self.network.pose(x, timesteps, *self._moved(text), self._where(place))
+
+    def detail(self, x0: Tensor) -> float:
+        """The energy of what is neither colour nor slope: of all but the first principal components of patches."""
+        scaled = x0[0, SMOOTH:] / rearrange(self.network.spread[SMOOTH:], "c -> c 1 1 1")
+        energy = (scaled**2).mean(0)
+        return F.avg_pool2d(energy[:, None], 2).max().item()
 
     def likeness(self, x: Tensor, text: Text, place: Place) -> float:
         """How much latents x (1, c, t, h, w) look like the figure that a text is about, at most 1."""

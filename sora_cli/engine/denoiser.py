@@ -97,6 +97,11 @@ def prediction_to_x0(output: Tensor, x: Tensor, row: Row, kind: Prediction) -> T
             return (x - row.sigma * output) / row.alpha
 
 
+def settled(x0: Callable[[], Tensor]) -> Denoiser:
+    """What needs no network, as there is nothing left to draw; it is read when it is asked for."""
+    return lambda _x, _row: x0()
+
+
 def guide(cond: Tensor, uncond: Tensor, scale: float, rescale: float = 0.0) -> Tensor:
     """Guidance uncond + scale * (cond - uncond), its deviation drawn back to cond's by `rescale` in [0, 1].
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,19 +65,21 @@ class LatentFile:
             else:
                 file.truncate(frames * self._bytes)
 
-    def read(self, start: int, stop: int) -> "Tensor":
-        """Latent frames start .. stop - 1, (1, c, t, h, w)."""
+    def read(self, start: int, stop: int, rows: tuple[int, int] | None = None) -> "Tensor":
+        """Latent frames start .. stop - 1, (1, c, t, h, w), or of their `rows` the first up to the last but one."""
         import torch
 
-        channels, rows, columns = self.shape
-        latents = torch.empty(1, channels, stop - start, rows, columns)
-        frame = torch.empty(self.shape)
+        channels, height, columns = self.shape
+        top, bottom = rows or (0, height)
+        latents = torch.empty(1, channels, stop - start, bottom - top, columns)
+        together = 1 if rows else channels  # channels that lie in one piece
+        part = torch.empty(together, bottom - top, columns)
         with open(self.path, "rb") as file:
-            file.seek(start * self._bytes)
-            for index in range(stop - start):
-                if file.readinto(frame.numpy().data.cast("B")) != self._bytes:
+            for index, channel in product(range(start, stop), range(0, channels, together)):
+                file.seek(index * self._bytes + 4 * columns * (channel * height + top))
+                if file.readinto(part.numpy().data.cast("B")) != part.nbytes:
                     raise OSError(errno.EIO, "it is shorter than it was", str(self.path))
-                latents[0, :, index] = frame
+                latents[0, channel : channel + together, index - start] = part
         return latents
 
     def write(self, start: int, latents: "Tensor") -> None:

@@ -28,6 +28,7 @@ from sora_cli.engine.denoiser import (
     from_network,
     guided,
     pinned,
+    settled,
     windowed,
     windows,
 )
@@ -70,7 +71,8 @@ class Conditioning:
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One level of the picture in the making: its size, how it is denoised, how far guidance goes, and how many latent
-    frames of what is there already a window in time sees. Without rows it is enlarged and no more.
+    frames of what is there already a window in time sees. Without rows it is enlarged and no more; so are windows in
+    space whose detail is nowhere above `smooth`.
     """
 
     level: Level
@@ -79,6 +81,7 @@ class Stage:
     prediction: Prediction
     guidance: float
     context: int
+    smooth: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,7 +175,7 @@ def stages(
         return flow_schedule(max(count, 1), start=start, scale=1.0) if refined else ()
 
     later = (
-        Stage(level, refining(number), solver, prediction, 1.0, flow.refine_context)
+        Stage(level, refining(number), solver, prediction, 1.0, flow.refine_context, flow.smooth)
         for number, level in enumerate(levels[1:], 1)
     )
     return (Stage(levels[0], rows, solver, prediction, guidance, flow.context), *later)
@@ -274,7 +277,7 @@ def _denoise_span(
         return noise if start is None else noised(_read(start, span, anchor=anchor).to(device), noise, steps[0])
 
     solver = SOLVERS[stage.solver]
-    denoiser = _denoiser(sampler, stage, known, span, begun=start is not None, anchor=anchor)
+    denoiser = _denoiser(sampler, stage, known, span, start, anchor=anchor)
     draws = _draws(sampler, torch.zeros((), device=device).expand(shape))
     rows = rows_for(solver, steps)
     if point is None or "x" not in point.tensors:  # called by its own name: a `partial` would keep what it begins with
@@ -289,6 +292,14 @@ def _read(latents: LatentFile, span: Span, *, anchor: bool) -> Tensor:
     """The latent frames of a window, behind the video's first one where that is an `anchor`."""
     window = latents.read(span.start, span.stop)
     return torch.cat([latents.read(0, 1), window], 2) if anchor else window
+
+
+def _window_of(latents: LatentFile, span: Span, window: Window, device: torch.device, *, anchor: bool) -> Tensor:
+    """The latents of a window in space; only its rows are read."""
+    rows = (window.h.start, window.h.stop)
+    part = latents.read(span.start, span.stop, rows)
+    part = torch.cat([latents.read(0, 1, rows), part], 2) if anchor else part
+    return part[..., window.w].to(device)
 
 
 def carried(known: Known) -> Tensor:
@@ -338,20 +349,25 @@ def _known(sampler: Sampler, latents: LatentFile, span: Span, kept: Kept | None,
 
 
 def _denoiser(
-    sampler: Sampler, stage: Stage, known: Known | None, span: Span, *, begun: bool, anchor: bool
+    sampler: Sampler, stage: Stage, known: Known | None, span: Span, start: LatentFile | None, *, anchor: bool
 ) -> Denoiser:
     """The network with its words and positions, guided, in windows, with what is known kept.
 
-    Known frames hold guidance back, but not where drawing is `begun` from a clip that the words are to change.
+    Known frames hold guidance back, but not where drawing starts from a clip that the words are to change. What of an
+    enlarged picture is smooth stays as it is.
     """
     frames = anchor + span.stop - span.start
-    most = stage.guidance if known is None or begun else sampler.flow.known_guidance
+    most = stage.guidance if known is None or start is not None else sampler.flow.known_guidance
     guidance = min(stage.guidance, most)
     pose = None
     if sampler.poses is not None:
         pose = Pose.of(_read(sampler.poses, span, anchor=anchor).to(sampler.backbone.device))
 
     def within(window: Window) -> Denoiser:
+        if stage.smooth and start is not None:
+            there = partial(_window_of, start, span, window, sampler.backbone.device, anchor=anchor)
+            if sampler.backbone.detail(there()) < stage.smooth:
+                return settled(there)
         part = known.crop(window) if known else None
         place = Place(stage.level, window, span, sampler.fps, anchor, pose, sampler.reliance)
 

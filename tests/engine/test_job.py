@@ -28,6 +28,14 @@ def test_latents_come_back_as_they_were_written(tmp_path: Path):
 DELIVERY = Delivery("out.mkv", force=False, embed_metadata=True)
 
 
+def test_some_rows_of_latents_are_those_of_the_whole(tmp_path: Path):
+    latents = torch.arange(2 * 3 * 5 * 4.0).view(1, 2, 3, 5, 4)
+    file = LatentFile(tmp_path / "rows", 3, (2, 5, 4))
+    file.write(0, latents)
+    for rows in ((0, 5), (0, 1), (2, 4), (4, 5)):
+        assert torch.equal(file.read(1, 3, rows), latents[:, :, 1:, slice(*rows)])
+
+
 def test_folder_goes_away_with_the_work_and_when_it_is_refused(own_home: Path):
     with new_job(REQUEST, DELIVERY) as job:
         assert job.folder.is_dir()

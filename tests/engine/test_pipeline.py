@@ -45,6 +45,9 @@ class Watching:
 
         return network
 
+    def detail(self, x0: Tensor) -> float:
+        return x0.abs().max().item()
+
 
 def drawn(folder: Path, flow: FlowSpec, frames: int, poses: LatentFile | None = None) -> tuple[Watching, Tensor]:
     """What was asked for a video of `frames` latent frames, and its latents."""
@@ -84,6 +87,31 @@ def test_without_an_anchor_a_window_sees_its_context_alone(tmp_path: Path, frame
         assert seen == place.span.stop - place.span.start
         assert known == seen - place.span.new
     assert torch.isfinite(latents).all()
+
+
+def test_windows_of_an_enlarged_picture_that_are_smooth_stay_as_they_are(tmp_path: Path):
+    watching, level = Watching(), Level(96, 32)
+    sampler = Sampler(watching, Conditioning(WORDS, WORDS), GRID, 24.0, FLOW, torch.Generator().manual_seed(0))
+    stage = Stage(level, flow_schedule(2, start=0.5, scale=1.0), "euler", "x0", 1.0, FLOW.context, smooth=0.5)
+    start, latents = (LatentFile(tmp_path / name, 5, (3, 4, 12)) for name in ("start", "latents"))
+    enlarged = torch.rand(1, 3, 5, 4, 12, generator=torch.Generator().manual_seed(1)) * 0.4
+    enlarged[..., 10:] += 1
+    start.write(0, enlarged)
+    denoise_level(sampler, stage, latents, start, lambda *told: None)
+    assert {(place.window.w.start, place.window.w.stop) for place, _, _ in watching.asked} == {(8, 12)}
+    drawn = latents.read(0, 5)
+    assert torch.allclose(drawn[..., :8], enlarged[..., :8], atol=1e-6)
+    assert not torch.allclose(drawn[..., 10:], enlarged[..., 10:], atol=0.1)
+
+
+def test_dioramas_network_tells_smooth_latents_from_others():
+    spec = DiTSpec(channels=8, width=32, depth=1, heads=2, conv_width=8, text_width=6, text_tokens=1, artwork=16)
+    backbone = DioramaBackbone(DiT(spec), GRID)
+    x0 = torch.zeros(1, 8, 3, 4, 4)
+    x0[:, :6] = torch.randn(1, 6, 3, 4, 4)  # colours and slopes
+    assert backbone.detail(x0) == 0
+    x0[0, 7, 1, 2, 3] = 2.0  # one latent of one frame: half of the energy of one channel in two, a quarter of four
+    assert backbone.detail(x0) == pytest.approx(4 / 2 / 4)
 
 
 def test_a_window_is_told_the_poses_of_its_own_frames(tmp_path: Path):

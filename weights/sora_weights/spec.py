@@ -223,16 +223,16 @@ class FlowSpec:
 
     `native_area` in pixels is what the network composes best at; larger pictures are drafted there, enlarged and
     refined in `refine_steps` from noise level `refine_from`, and what is enlarged again in `finish_steps` from
-    `finish_from`. `window` and `context` count latent frames, `refine_context` those of refinement; `reach` and
-    `overlap` count latents (rows, columns) of the windows in space. `shared_noise` is the share of the noise's variance
-    that all frames have in common (Ge et al. 2023, Preserve Your Own Correlation, arXiv:2305.10474, mixed noise).
-    `noise_layout` is the order of axes in which the family's reference draws noise, in the network's own precision
-    where `narrow_noise`. Beside known frames guidance is at most `known_guidance`: they say more than words; and what
-    is drawn starts from them at noise level `given_start`, or at `handed_start` where they were drawn too; beside given
-    frames that show a figure which the network relies on, from noise alone. Windows in
-    mid-stream see the video's beginning too where they are `anchored`. `steady` evens out jumps of texture between the
-    frames of one latent frame and the next. `reliance` on a memory of figures is added to what was learned, in logits:
-    training shows noisy true latents, use the network's own.
+    `finish_from`, but for windows whose detail is nowhere above `smooth`. `window` and `context` count latent frames,
+    `refine_context` those of refinement; `reach` and `overlap` count latents (rows, columns) of the windows in space.
+    `shared_noise` is the share of the noise's variance that all frames have in common (Ge et al. 2023, Preserve Your
+    Own Correlation, arXiv:2305.10474, mixed noise). `noise_layout` is the order of axes in which the family's reference
+    draws noise, in the network's own precision where `narrow_noise`. Beside known frames guidance is at most
+    `known_guidance`: they say more than words; and what is drawn starts from them at noise level `given_start`, or at
+    `handed_start` where they were drawn too; beside given frames that show a figure which the network relies on, from
+    noise alone. Windows in mid-stream see the video's beginning too where they are `anchored`. `steady` evens out jumps
+    of texture between the frames of one latent frame and the next. `reliance` on a memory of figures is added to what
+    was learned, in logits: training shows noisy true latents, use the network's own.
     `solver` and `shift` count where a model brings no scheduler_config.json.
     """
 
@@ -248,6 +248,7 @@ class FlowSpec:
     refine_steps: int = 0
     finish_from: float = 0.5
     finish_steps: int = 0
+    smooth: float = 0.0
     shared_noise: float = 0.0
     noise_layout: str = "b c t h w"
     narrow_noise: bool = False

@@ -135,6 +135,7 @@ FAMILY = Family(
         refine_steps=2,
         finish_from=0.35,
         finish_steps=1,
+        smooth=0.035,
         shared_noise=0.5,
         known_guidance=1.5,
         given_start=0.6,
