@@ -32,13 +32,15 @@ from sora_cli.engine.pipeline import (
     encode_words,
     enlarge,
     find_poses,
+    holding,
     preview,
     scheduler_of,
     stages,
 )
 from sora_cli.engine.recognition import recognised
+from sora_cli.engine.reel import spans
 from sora_cli.engine.sample import Step
-from sora_cli.engine.work import Work
+from sora_cli.engine.work import LARGER_MODELS, Work
 from sora_cli.machine import give_back_memory
 from sora_cli.media.picture import read_mask, read_picture
 from sora_cli.model.tracing import Pose
@@ -114,9 +116,13 @@ def _given(studio: Studio, board: int) -> LatentFile:
 
 
 def _draw_board(studio: Studio, sampler: Sampler, board: int) -> None:
-    """Denoise the draft of a board and every level after it."""
+    """Denoise the draft of a board and every level after it, or the last one alone where that holds what is given."""
     first, levels, poses = _point_on(studio, board), _stages(studio, board), None
-    sampler = _going_on(studio, sampler, board)
+    sampler, holds = _going_on(studio, sampler, board)
+    if holds:
+        last, stage = len(levels) - 1, holding(levels, sampler.flow)
+        _draw_level(studio, sampler, board, last, stage, first)
+        return
     if any(stage.rows for stage in levels[1:]):
         frames = studio.work.canvases[board].latent_frames
         poses = studio.job.latents(f"board{board}-poses", frames, POSE)
@@ -129,25 +135,32 @@ def _draw_board(studio: Studio, sampler: Sampler, board: int) -> None:
             find_poses(sampler, stage.level, _room(studio, board, 0), poses)
 
 
-def _going_on(studio: Studio, sampler: Sampler, board: int) -> Sampler:
-    """The sampler for a board. Beside given frames the memory of figures is relied on where it holds the one that they
-    show, and where the words, if they name any, name that one; then the words need not name it.
+def _going_on(studio: Studio, sampler: Sampler, board: int) -> tuple[Sampler, bool]:
+    """The sampler for a board, and whether what is given is to be held, as the network doesn't know what it shows.
+
+    Beside given frames the memory of figures is relied on where it holds the one that they show, and where the words,
+    if they name any, name that one; then the words need not name it.
     """
-    edges = tuple(edge for edge in studio.work.film.boards[board].edges if edge is not None)
+    model, drawn = studio.work.model, studio.work.film.boards[board]
+    edges = tuple(edge for edge in drawn.edges if edge is not None)
     if not edges:
-        return replace(sampler, reliance=studio.work.flow.reliance)
-    if not (studio.work.model.figures and isinstance(sampler.backbone, DioramaBackbone)) or sampler.towards is not None:
-        return sampler
+        return replace(sampler, reliance=studio.work.flow.reliance), False
+    if not (model.figures and isinstance(sampler.backbone, DioramaBackbone)):
+        return sampler, False
     figure = _figure_on(studio, sampler.backbone, board, edges)
+    if figure is None:
+        if not drawn.start:
+            studio.note(f"{model.name} doesn't know what the given frames show, and holds them; {LARGER_MODELS}")
+        return sampler, not drawn.start
     named, names_one = (each.item() for each in sampler.backbone.network.memory.find(*sampler.words.prompt))
-    if figure is None or (names_one and named != figure):
-        return sampler
+    if names_one and named != figure:
+        return sampler, False
     if not names_one:
-        name = studio.work.model.figures[figure]
-        studio.note(f"{studio.work.model.name} sees this in the given frames, and goes on with it: {name}")
+        name = model.figures[figure]
+        studio.note(f"{model.name} sees this in the given frames, and goes on with it: {name}")
         prompt = f"{_one(name)} {studio.work.request.prompt}".strip()
         sampler = replace(sampler, words=_encoder(studio)(prompt, studio.work.request.negative))
-    return replace(sampler, reliance=studio.work.flow.reliance)
+    return replace(sampler, reliance=studio.work.flow.reliance), False
 
 
 def _one(name: str) -> str:
@@ -178,12 +191,16 @@ def _draw_level(studio: Studio, sampler: Sampler, board: int, index: int, stage:
     work, job = studio.work, studio.job
     canvas, known = work.canvases[board], work.known(board)
     give_back_memory()
-    start, latents = _begin(studio, sampler, board, index, stage) if point is None else _again(studio, board, index)
+    if point is None:
+        start, latents = _begin(studio, sampler, board, index, stage)
+    else:
+        start, latents = _again(studio, board, index, stage)
     kept = _kept(studio, canvas, stage.level, board)
     give_back_memory()
     name = "draft" if index == 0 else f"refine {stage.level.width}x{stage.level.height}"
     if stage.rows:
-        with studio.clock.stage(name, len(stage.rows) * work.windows(board, index)):
+        windows = len(spans(canvas.latent_frames, work.flow.window, stage.context, known))
+        with studio.clock.stage(name, len(stage.rows) * windows):
             on_step = _reporter(studio, sampler, Mark(board, index), stage)
             denoise_level(sampler, stage, latents, start, on_step, known, kept, point)
     elif start is not None:
@@ -207,7 +224,7 @@ def _begin(
     Only when the level is ready to begin, and that is on disk, the one before is dropped.
     """
     canvas, drawn = studio.work.canvases[board], studio.work.film.boards[board]
-    before = _room(studio, board, index - 1) if index else None
+    before = _room(studio, board, index - 1) if index and not stage.holds else None
     start = None
     if before is not None or drawn.start:
         start = _latent_file(studio, canvas, stage.level, _start_name(board, index))
@@ -225,10 +242,10 @@ def _begin(
     return start, latents
 
 
-def _again(studio: Studio, board: int, index: int) -> tuple[LatentFile | None, LatentFile]:
+def _again(studio: Studio, board: int, index: int, stage: Stage) -> tuple[LatentFile | None, LatentFile]:
     """The files of a level that an earlier run began."""
-    canvas, stage = studio.work.canvases[board], _stages(studio, board)[index]
-    begun = index > 0 or bool(studio.work.film.boards[board].start)
+    canvas = studio.work.canvases[board]
+    begun = (index > 0 and not stage.holds) or bool(studio.work.film.boards[board].start)
     start = _latent_file(studio, canvas, stage.level, _start_name(board, index)) if begun else None
     return start, _room(studio, board, index)
 

@@ -72,7 +72,8 @@ class Conditioning:
 class Stage:
     """One level of the picture in the making: its size, how it is denoised, how far guidance goes, and how many latent
     frames of what is there already a window in time sees. Without rows it is enlarged and no more; so are windows in
-    space whose detail is nowhere above `smooth`.
+    space whose detail is nowhere above `smooth`. One that `holds` starts from what is known around it, with little
+    noise, and from no level before.
     """
 
     level: Level
@@ -82,6 +83,7 @@ class Stage:
     guidance: float
     context: int
     smooth: float = 0.0
+    holds: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -181,6 +183,12 @@ def stages(
     return (Stage(levels[0], rows, solver, prediction, guidance, flow.context), *later)
 
 
+def holding(levels: Sequence[Stage], flow: FlowSpec) -> Stage:
+    """The last level by itself, for what the network doesn't know: of that it would make something else."""
+    rows = tuple(row for row in levels[0].rows if row.sigma <= flow.given_start) or levels[0].rows[-1:]
+    return replace(levels[0], level=levels[-1].level, rows=rows, guidance=1.0, holds=True)
+
+
 def plan_windows(level: Level, frames: int, grid: Grid, flow: FlowSpec) -> tuple[Window, ...]:
     """Windows in space over one span of `frames` latent frames; a level that fits in one window has one."""
     rows, columns = level.latents(grid)
@@ -218,11 +226,9 @@ def denoise_level(
         anchor, begun = flow.anchored and begun and span.start > stage.context, begun or span.first == 0
         if point is not None and index < point.mark.window:
             continue
-        level = flow.handed_start
-        if any(known) and not sampler.reliance:
+        level = 1.0 if any(known[span.start : span.stop]) else flow.handed_start
+        if stage.holds:
             level = flow.given_start
-        elif any(known[span.start : span.stop]):  # a figure that the network knows goes on by itself
-            level = 1.0
         here = point if point is not None and index == point.mark.window else None
         told = _told_at(sampler, (span.first + span.last) / 2 / latents.frames)
         tell = partial(_tell, on_step, index, began)
@@ -304,14 +310,14 @@ def _window_of(latents: LatentFile, span: Span, window: Window, device: torch.de
 
 def carried(known: Known) -> Tensor:
     """Latents (b, c, t, h, w) that go on as what is known around them is: a cross-fade from one side to the other."""
-    there = known.mask.amax(dim=(0, 1, 3, 4)) > 0
-    frames = torch.arange(len(there), device=there.device)
-    at = frames[there]
-    before = at[(torch.searchsorted(at, frames, right=True) - 1).clamp(min=0)]
-    behind = at[torch.searchsorted(at, frames).clamp(max=len(at) - 1)]
-    share = ((frames - before) / (behind - before).clamp(min=1)).clamp(0, 1)
-    share = rearrange(share, "t -> 1 1 t 1 1")
-    return torch.lerp(known.latents[:, :, before], known.latents[:, :, behind], share)
+    at = (known.mask.amax(dim=(0, 1, 3, 4)) > 0).nonzero()[:, 0].tolist()
+    latents = torch.empty_like(known.latents)
+    for frame in range(latents.shape[2]):
+        before = max((each for each in at if each <= frame), default=at[0])
+        behind = min((each for each in at if each >= frame), default=at[-1])
+        share = min(max((frame - before) / max(behind - before, 1), 0.0), 1.0)
+        latents[:, :, frame] = torch.lerp(known.latents[:, :, before], known.latents[:, :, behind], share)
+    return latents
 
 
 def _noise(sampler: Sampler, span: Span, shape: tuple[int, int, int], common: Tensor | None, *, anchor: bool) -> Tensor:

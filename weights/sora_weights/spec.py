@@ -228,11 +228,11 @@ class FlowSpec:
     `shared_noise` is the share of the noise's variance that all frames have in common (Ge et al. 2023, Preserve Your
     Own Correlation, arXiv:2305.10474, mixed noise). `noise_layout` is the order of axes in which the family's reference
     draws noise, in the network's own precision where `narrow_noise`. Beside known frames guidance is at most
-    `known_guidance`: they say more than words; and what is drawn starts from them at noise level `given_start`, or at
-    `handed_start` where they were drawn too; beside given frames that show a figure which the network relies on, from
-    noise alone. Windows in mid-stream see the video's beginning too where they are `anchored`. `steady` evens out jumps
-    of texture between the frames of one latent frame and the next. `reliance` on a memory of figures is added to what
-    was learned, in logits: training shows noisy true latents, use the network's own.
+    `known_guidance`: they say more than words. What is drawn goes on from noise level `handed_start` where these were
+    drawn too, and where they are given but the network doesn't know what they show, from `given_start`. Windows in
+    mid-stream see the video's beginning too where they are `anchored`. `steady` evens out jumps of texture between the
+    frames of one latent frame and the next. `reliance` on a memory of figures is added to what was learned, in logits:
+    training shows noisy true latents, use the network's own.
     `solver` and `shift` count where a model brings no scheduler_config.json.
     """
 
