@@ -19,8 +19,6 @@ from sora_cli.model.tracing import Pose
 from sora_cli.model.wan import WanTransformer
 from sora_weights.spec import Grid
 
-ANCHOR_APART = 4  # latent frames between an anchor and the window, whatever lies between: more was never trained
-
 SMOOTH = 6  # diorama's latents begin with so many that smooth pictures have too: colours and slopes
 
 Text = tuple[Tensor, Tensor]
@@ -29,16 +27,15 @@ Text = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a network is to denoise: a window in space of one level, in one window in time of the video, with the
-    video's first latent frame before it where that is an `anchor`; the pose of the figure in these frames, where a
-    smaller level has shown it; and how much more than it learned the network is to rely on its memory of figures.
+    """What a network is to denoise: a window in space of one level, in one window in time of the video; the pose of the
+    figure in these frames, where a smaller level has shown it; and how much more than it learned the network is to rely
+    on its memory of figures.
     """
 
     level: Level
     window: Window
     span: Span
     fps: float
-    anchor: bool = False
     pose: Pose | None = None
     reliance: float = 0.0
 
@@ -126,11 +123,8 @@ class DioramaBackbone(_Held):
     def _where(self, place: Place) -> Where:
         level, window, span, space = place.level, place.window, place.span, self.grid.space
         rows, columns = level.latents(self.grid)
-        count = len(range(*window.t.indices(place.anchor + span.stop - span.start)))
+        count = len(range(*window.t.indices(span.stop - span.start)))
         seconds = seconds_of(min(span.start, 1), count, place.fps, self.grid.time)  # from 0, or from mid-stream
-        if place.anchor:
-            later = seconds_of(1 + ANCHOR_APART, count - 1, place.fps, self.grid.time)
-            seconds = torch.cat([torch.zeros(1), later])
         rate = place.fps / self.grid.time if count > 1 else STILL_RATE
         grid = (len(range(*window.h.indices(rows))), len(range(*window.w.indices(columns))))
         corner = ((window.h.start or 0) * space, (window.w.start or 0) * space)

@@ -197,7 +197,8 @@ def _draw_level(studio: Studio, sampler: Sampler, board: int, index: int, stage:
         start, latents = _again(studio, board, index, stage)
     kept = _kept(studio, canvas, stage.level, board)
     give_back_memory()
-    name = "draft" if index == 0 else f"refine {stage.level.width}x{stage.level.height}"
+    how = "hold" if stage.holds else "refine" if index else "draft"
+    name = how if how == "draft" else f"{how} {stage.level.width}x{stage.level.height}"
     if stage.rows:
         windows = len(spans(canvas.latent_frames, work.flow.window, stage.context, known))
         with studio.clock.stage(name, len(stage.rows) * windows):

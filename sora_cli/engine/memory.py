@@ -142,7 +142,7 @@ def _with_tiles(
 ) -> MemoryPlan:
     last = canvas.levels[-1]
     rows, columns = last.latents(canvas.grid)
-    frames = min(flow.window + flow.anchored, canvas.latent_frames)
+    frames = min(flow.window, canvas.latent_frames)
     latent = FLOAT * footprint.channels
     patches = (canvas.grid.patch // canvas.grid.space) ** 2
     seen = min(rows * columns, flow.reach[0] * flow.reach[1]) * frames // patches

@@ -221,9 +221,7 @@ def denoise_level(
         sampler.generator.set_state(point.tensors["level"])
     began = sampler.generator.get_state()
     common = common_noise((1, channels, 1, rows, columns), sampler.generator) if flow.shared_noise else None
-    begun = bool(known) and known[0]
     for index, span in enumerate(spans(latents.frames, flow.window, stage.context, known)):
-        anchor, begun = flow.anchored and begun and span.start > stage.context, begun or span.first == 0
         if point is not None and index < point.mark.window:
             continue
         level = 1.0 if any(known[span.start : span.stop]) else flow.handed_start
@@ -232,7 +230,7 @@ def denoise_level(
         here = point if point is not None and index == point.mark.window else None
         told = _told_at(sampler, (span.first + span.last) / 2 / latents.frames)
         tell = partial(_tell, on_step, index, began)
-        made = _denoise_span(told, stage, latents, start, common, span, tell, kept, here, level, anchor=anchor)
+        made = _denoise_span(told, stage, latents, start, common, span, tell, kept, here, level)
         latents.write(span.first, made[:, :, span.first - span.start : span.last - span.start])
 
 
@@ -260,52 +258,41 @@ def _denoise_span(
     kept: Kept | None,
     point: Point | None,
     level: float,
-    *,
-    anchor: bool,
 ) -> Tensor:
-    """Denoise latent frames span.start .. span.stop - 1; returns them all, known ones included. With an `anchor` the
-    network sees the first latent frame of the video too, so that subject and colours do not drift away from it.
+    """Denoise latent frames span.start .. span.stop - 1; returns them all, known ones included.
 
     `common` is what all frames' noise has in common, in this window and in every other. At a `point` inside the window
     nothing is drawn anew. Beside known frames drawing starts from these at noise `level`, where that is below 1.
     """
-    device, shape = sampler.backbone.device, (1, latents.shape[0], anchor + span.stop - span.start, *latents.shape[1:])
-    known = _known(sampler, latents, span, kept, anchor=anchor)
+    device, shape = sampler.backbone.device, (1, latents.shape[0], span.stop - span.start, *latents.shape[1:])
+    known = _known(sampler, latents, span, kept)
     steps, carries = stage.rows, start is None and known is not None and kept is None and level < 1
     if carries:
         steps = tuple(row for row in steps if row.sigma <= level) or steps[-1:]
 
     def begin() -> Tensor:
         """What denoising starts from; nothing else of it stays in memory."""
-        noise = _noise(sampler, span, latents.shape, common, anchor=anchor).to(device)
+        noise = _noise(sampler, span, latents.shape, common).to(device)
         if carries and known is not None:
             return noised(carried(known), noise, steps[0])
-        return noise if start is None else noised(_read(start, span, anchor=anchor).to(device), noise, steps[0])
+        return noise if start is None else noised(start.read(span.start, span.stop).to(device), noise, steps[0])
 
     solver = SOLVERS[stage.solver]
-    denoiser = _denoiser(sampler, stage, known, span, start, anchor=anchor)
+    denoiser = _denoiser(sampler, stage, known, span, start)
     draws = _draws(sampler, torch.zeros((), device=device).expand(shape))
     rows = rows_for(solver, steps)
     if point is None or "x" not in point.tensors:  # called by its own name: a `partial` would keep what it begins with
-        return sample(denoiser, rows, begin(), solver, draws, on_step)[:, :, int(anchor) :]
+        return sample(denoiser, rows, begin(), solver, draws, on_step)
     there = {name: tensor.to(device) for name, tensor in point.tensors.items() if name not in ("level", "generator")}
     sampler.generator.set_state(point.tensors["generator"])
     x, state = there.pop("x"), state_from_tensors(there)
-    return sample(denoiser, rows, x, solver, draws, on_step, state, point.mark.done)[:, :, int(anchor) :]
+    return sample(denoiser, rows, x, solver, draws, on_step, state, point.mark.done)
 
 
-def _read(latents: LatentFile, span: Span, *, anchor: bool) -> Tensor:
-    """The latent frames of a window, behind the video's first one where that is an `anchor`."""
-    window = latents.read(span.start, span.stop)
-    return torch.cat([latents.read(0, 1), window], 2) if anchor else window
-
-
-def _window_of(latents: LatentFile, span: Span, window: Window, device: torch.device, *, anchor: bool) -> Tensor:
+def _window_of(latents: LatentFile, span: Span, window: Window, device: torch.device) -> Tensor:
     """The latents of a window in space; only its rows are read."""
     rows = (window.h.start, window.h.stop)
-    part = latents.read(span.start, span.stop, rows)
-    part = torch.cat([latents.read(0, 1, rows), part], 2) if anchor else part
-    return part[..., window.w].to(device)
+    return latents.read(span.start, span.stop, rows)[..., window.w].to(device)
 
 
 def carried(known: Known) -> Tensor:
@@ -320,16 +307,16 @@ def carried(known: Known) -> Tensor:
     return latents
 
 
-def _noise(sampler: Sampler, span: Span, shape: tuple[int, int, int], common: Tensor | None, *, anchor: bool) -> Tensor:
+def _noise(sampler: Sampler, span: Span, shape: tuple[int, int, int], common: Tensor | None) -> Tensor:
     """The noise that a window starts from, (1, c, t, h, w) float32, drawn as the family's reference draws it.
 
     Networks that see known frames clean need none there; others do, so that pinned frames are as noisy as the rest.
     """
     channels, rows, columns = shape
     if common is None:
-        return _draws(sampler, torch.empty(1, channels, anchor + span.stop - span.start, rows, columns))()
+        return _draws(sampler, torch.empty(1, channels, span.stop - span.start, rows, columns))()
     fresh = mixed_noise((1, channels, span.new, rows, columns), sampler.flow.shared_noise, sampler.generator, common)
-    before, behind = anchor + span.first - span.start, span.stop - span.last
+    before, behind = span.first - span.start, span.stop - span.last
     return F.pad(fresh, (0, 0, 0, 0, before, behind)) if before or behind else fresh
 
 
@@ -339,14 +326,14 @@ def _draws(sampler: Sampler, like: Tensor) -> Callable[[], Tensor]:
     return normal_draws(sampler.generator, like, flow.noise_layout, dtype)
 
 
-def _known(sampler: Sampler, latents: LatentFile, span: Span, kept: Kept | None, *, anchor: bool) -> Known | None:
+def _known(sampler: Sampler, latents: LatentFile, span: Span, kept: Kept | None) -> Known | None:
     """What a window knows: all but what it makes, and what is kept there."""
     if span.new == span.stop - span.start and kept is None:
         return None
     device = sampler.backbone.device
-    there = _read(latents, span, anchor=anchor).to(device)
+    there = latents.read(span.start, span.stop).to(device)
     mask = torch.ones_like(there[:, :1])
-    made = slice(anchor + span.first - span.start, anchor + span.last - span.start)
+    made = slice(span.first - span.start, span.last - span.start)
     mask[:, :, made] = 0.0
     if kept is not None:
         there[:, :, made] = kept.latents.read(span.first, span.last).to(device)
@@ -354,28 +341,26 @@ def _known(sampler: Sampler, latents: LatentFile, span: Span, kept: Kept | None,
     return Known(there.mul_(mask), mask, sampler.known_mode)
 
 
-def _denoiser(
-    sampler: Sampler, stage: Stage, known: Known | None, span: Span, start: LatentFile | None, *, anchor: bool
-) -> Denoiser:
+def _denoiser(sampler: Sampler, stage: Stage, known: Known | None, span: Span, start: LatentFile | None) -> Denoiser:
     """The network with its words and positions, guided, in windows, with what is known kept.
 
     Known frames hold guidance back, but not where drawing starts from a clip that the words are to change. What of an
     enlarged picture is smooth stays as it is.
     """
-    frames = anchor + span.stop - span.start
+    frames = span.stop - span.start
     most = stage.guidance if known is None or start is not None else sampler.flow.known_guidance
     guidance = min(stage.guidance, most)
     pose = None
     if sampler.poses is not None:
-        pose = Pose.of(_read(sampler.poses, span, anchor=anchor).to(sampler.backbone.device))
+        pose = Pose.of(sampler.poses.read(span.start, span.stop).to(sampler.backbone.device))
 
     def within(window: Window) -> Denoiser:
         if stage.smooth and start is not None:
-            there = partial(_window_of, start, span, window, sampler.backbone.device, anchor=anchor)
+            there = partial(_window_of, start, span, window, sampler.backbone.device)
             if sampler.backbone.detail(there()) < stage.smooth:
                 return settled(there)
         part = known.crop(window) if known else None
-        place = Place(stage.level, window, span, sampler.fps, anchor, pose, sampler.reliance)
+        place = Place(stage.level, window, span, sampler.fps, pose, sampler.reliance)
 
         def told(text: Text) -> Denoiser:
             return from_network(sampler.backbone.bind(text, place, sampler.condition), stage.prediction, part)

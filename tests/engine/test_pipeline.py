@@ -1,6 +1,5 @@
 """Levels in windows: what a window's network is shown of what is there already."""
 
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,9 +17,7 @@ from sora_cli.engine.pipeline import (
     Stage,
     denoise_level,
     find_poses,
-    plan_windows,
 )
-from sora_cli.engine.reel import Span
 from sora_cli.engine.schedule import flow_schedule
 from sora_cli.model.dit import DiT
 from sora_weights.spec import DiTSpec, FlowSpec, Grid
@@ -67,23 +64,10 @@ def drawn(folder: Path, flow: FlowSpec, frames: int, poses: LatentFile | None = 
     return watching, latents.read(0, frames)
 
 
-def test_an_anchored_window_sees_the_videos_beginning(tmp_path: Path):
-    flow = replace(FLOW, anchored=True)
-    watching, latents = drawn(tmp_path, flow, 12)
-    later = [asked for asked in watching.asked if asked[0].span.start > flow.context]
-    assert later
-    for place, frames, known in later:
-        assert place.anchor
-        assert frames == 1 + place.span.stop - place.span.start
-        assert known == 1 + flow.context
-    assert latents.std(2).max() < 1e-6  # so all later frames are what the first one is
-
-
 @pytest.mark.parametrize("frames", [1, 4, 12])
-def test_without_an_anchor_a_window_sees_its_context_alone(tmp_path: Path, frames: int):
+def test_a_window_sees_its_context(tmp_path: Path, frames: int):
     watching, latents = drawn(tmp_path, FLOW, frames)
     for place, seen, known in watching.asked:
-        assert not place.anchor
         assert seen == place.span.stop - place.span.start
         assert known == seen - place.span.new
     assert torch.isfinite(latents).all()
@@ -117,11 +101,11 @@ def test_dioramas_network_tells_smooth_latents_from_others():
 def test_a_window_is_told_the_poses_of_its_own_frames(tmp_path: Path):
     poses = LatentFile(tmp_path / "poses", 12, (5, 1, 1))
     poses.write(0, torch.arange(12.0).view(1, 1, 12, 1, 1).expand(1, 5, 12, 1, 1))
-    watching, _ = drawn(tmp_path, replace(FLOW, anchored=True), 12, poses)
+    watching, _ = drawn(tmp_path, FLOW, 12, poses)
     for place, _, _ in watching.asked:
         there = [float(index) for index in range(place.span.start, place.span.stop)]
         assert place.pose is not None
-        assert place.pose.x[0].tolist() == ([0.0] * place.anchor) + there
+        assert place.pose.x[0].tolist() == there
 
 
 def test_every_frame_of_a_draft_has_a_pose_and_it_is_always_the_same(tmp_path: Path):
@@ -140,14 +124,3 @@ def test_every_frame_of_a_draft_has_a_pose_and_it_is_always_the_same(tmp_path: P
     assert torch.equal(*found)
     assert torch.isfinite(found[0]).all()
     assert (found[0][:, 2] > 0).all()
-
-
-def test_dioramas_network_takes_an_anchored_window_of_a_long_video():
-    spec = DiTSpec(channels=4, width=32, depth=2, heads=2, conv_width=8, text_width=6, text_tokens=1, artwork=16)
-    backbone = DioramaBackbone(DiT(spec), GRID)
-    parts = plan_windows(Level(64, 32), 1 + 5, GRID, FLOW)
-    x, words = torch.randn(1, 4, 6, 4, 8), (torch.zeros(1, 1, 6), torch.ones(1, 1, dtype=torch.bool))
-    for window in parts:
-        place = Place(Level(64, 32), window, Span(7, 12, 8, 12), 24.0, anchor=True)
-        part = x[window.index]
-        assert backbone.bind(words, place, None)(part, torch.full((1, 6), 0.5)).shape == part.shape

@@ -229,10 +229,9 @@ class FlowSpec:
     Own Correlation, arXiv:2305.10474, mixed noise). `noise_layout` is the order of axes in which the family's reference
     draws noise, in the network's own precision where `narrow_noise`. Beside known frames guidance is at most
     `known_guidance`: they say more than words. What is drawn goes on from noise level `handed_start` where these were
-    drawn too, and where they are given but the network doesn't know what they show, from `given_start`. Windows in
-    mid-stream see the video's beginning too where they are `anchored`. `steady` evens out jumps of texture between the
-    frames of one latent frame and the next. `reliance` on a memory of figures is added to what was learned, in logits:
-    training shows noisy true latents, use the network's own.
+    drawn too, and where they are given but the network doesn't know what they show, from `given_start`. `steady` evens
+    out jumps of texture between the frames of one latent frame and the next. `reliance` on a memory of figures is added
+    to what was learned, in logits: training shows noisy true latents, use the network's own.
     `solver` and `shift` count where a model brings no scheduler_config.json.
     """
 
@@ -255,7 +254,6 @@ class FlowSpec:
     known_guidance: float = math.inf
     given_start: float = 1.0
     handed_start: float = 1.0
-    anchored: bool = False
     steady: bool = False
     reliance: float = 0.0
 

@@ -140,7 +140,6 @@ FAMILY = Family(
         known_guidance=1.5,
         given_start=0.2,
         handed_start=0.85,
-        anchored=True,
         steady=True,
         reliance=4.0,
     ),
