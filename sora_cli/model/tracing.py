@@ -126,7 +126,8 @@ def steadied(pose: Pose, seconds: Tensor, rate: Tensor, doubt: Tensor) -> Pose:
 
     def course(values: Tensor, strength: float) -> Tensor:
         stiff = rearrange((strength * slowness).clamp(max=STEADIEST), "b -> b 1 1")
-        return torch.linalg.solve(torch.diag_embed(weight) + stiff * bending, weight * values)
+        solved = torch.linalg.solve_ex(torch.diag_embed(weight) + stiff * bending, weight * values)  # a GPU needn't wait
+        return solved.result
 
     size = course(pose.size.log(), STEADY).exp()
     return replace(pose, x=course(pose.x, STEADY), y=course(pose.y, LIVELY), size=size)

@@ -1,0 +1,66 @@
+"""Beside given frames: what diorama knows goes on, what it doesn't know is held, and a note says which."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors import safe_open
+
+from sora_weights.registry import find_model
+
+MODEL = find_model("diorama")
+
+
+def figure_of(name: str) -> Image.Image:
+    """A figure of diorama's memory, 64x64, with transparency."""
+    with safe_open(MODEL.parts["dit"], "numpy") as weights:
+        pixels = weights.get_tensor("memory.pictures")[MODEL.figures.index(name)].astype(np.float32) / 255
+    colours = pixels[:3] / np.maximum(pixels[3:], 1e-3)
+    rgba = np.concatenate([colours.clip(0, 1), pixels[3:]]).transpose(1, 2, 0)
+    return Image.fromarray((rgba * 255).round().astype(np.uint8)).resize((64, 64))
+
+
+@pytest.fixture
+def picture(folder: Path) -> Path:
+    """A penguin in a plain scene."""
+    rows = np.linspace(150, 190, 96)
+    rows[68:] = 235
+    scene = Image.fromarray(np.repeat(rows[:, None, None], 160, 1).repeat(3, 2).astype(np.uint8))
+    penguin = figure_of("penguin")
+    scene.paste(penguin, (48, 18), penguin)
+    scene.save(folder / "penguin.png")
+    return Path("penguin.png")
+
+
+def frames_of(path: str) -> list[np.ndarray]:
+    with av.open(path) as clip:
+        return [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
+
+
+def test_a_known_figure_goes_on_without_words(sora: Callable[..., Any], picture: Path):
+    run = sora("img2vid", picture, "--frames", 9, "--steps", 2, "-o", "out.mkv", "-q", "--json")
+    assert run.code == 0, run.err
+    assert "diorama sees this in the given frames, and goes on with it: penguin" in run.json["notes"]
+    assert not any(stage.startswith("hold") for stage in run.json["timings"])
+
+
+def test_words_that_name_the_figure_need_no_note(sora: Callable[..., Any], picture: Path):
+    run = sora("img2vid", picture, "a penguin", "--frames", 5, "--steps", 1, "-o", "out.mkv", "-q", "--json")
+    assert run.code == 0, run.err
+    assert not any("given frames" in note for note in run.json["notes"])
+
+
+def test_what_is_not_known_is_held_sharp(sora: Callable[..., Any], folder: Path):
+    x, y = np.meshgrid(np.arange(320), np.arange(192))
+    stripes = 128 + 60 * np.sin(x / 9) * np.cos(y / 14)
+    Image.fromarray(np.stack([stripes, 255 - stripes, stripes / 2], -1).astype(np.uint8)).save("stripes.png")
+    run = sora("img2vid", "stripes.png", "--frames", 17, "-o", "out.mkv", "-q", "--json")
+    assert run.code == 0, run.err
+    assert any("doesn't know what the given frames show" in note for note in run.json["notes"])
+    assert [stage for stage in run.json["timings"] if stage.startswith(("draft", "refine", "hold"))] == ["hold 320x192"]
+    first, *_, last = frames_of("out.mkv")
+    assert np.abs(first.astype(float) - last).mean() < 6
