@@ -126,8 +126,8 @@ def steadied(pose: Pose, seconds: Tensor, rate: Tensor, doubt: Tensor) -> Pose:
 
     def course(values: Tensor, strength: float) -> Tensor:
         stiff = rearrange((strength * slowness).clamp(max=STEADIEST), "b -> b 1 1")
-        solved = torch.linalg.solve_ex(torch.diag_embed(weight) + stiff * bending, weight * values)  # a GPU needn't wait
-        return solved.result
+        system = torch.diag_embed(weight) + stiff * bending
+        return torch.linalg.solve_ex(system, weight * values).result  # which makes no GPU wait
 
     size = course(pose.size.log(), STEADY).exp()
     return replace(pose, x=course(pose.x, STEADY), y=course(pose.y, LIVELY), size=size)
