@@ -147,12 +147,12 @@ def _going_on(studio: Studio, sampler: Sampler, board: int) -> tuple[Sampler, bo
         return replace(sampler, reliance=studio.work.flow.reliance), False
     if not (model.figures and isinstance(sampler.backbone, DioramaBackbone)):
         return sampler, False
-    figure = _figure_on(studio, sampler.backbone, board, edges)
+    named, names_one = (each.item() for each in sampler.backbone.network.memory.find(*sampler.words.prompt))
+    figure = _figure_on(studio, sampler.backbone, board, edges, int(named) if names_one else None)
     if figure is None:
         if not drawn.start:
             studio.note(f"{model.name} doesn't know what the given frames show, and holds them; {LARGER_MODELS}")
         return sampler, not drawn.start
-    named, names_one = (each.item() for each in sampler.backbone.network.memory.find(*sampler.words.prompt))
     if names_one and named != figure:
         return sampler, False
     if not names_one:
@@ -167,8 +167,12 @@ def _one(name: str) -> str:
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
-def _figure_on(studio: Studio, backbone: DioramaBackbone, board: int, edges: Sequence[Given]) -> int | None:
-    """The number of the figure that the given frames beside what is drawn all show; None where there is no such."""
+def _figure_on(
+    studio: Studio, backbone: DioramaBackbone, board: int, edges: Sequence[Given], told: int | None
+) -> int | None:
+    """The number of the figure that the given frames beside what is drawn all show, which words may have `told`; None
+    where there is no such.
+    """
     work, canvas = studio.work, studio.work.canvases[board]
     assert isinstance(studio.vae, PatchVAE)
     with studio.clock.stage("look"):
@@ -178,7 +182,8 @@ def _figure_on(studio: Studio, backbone: DioramaBackbone, board: int, edges: Seq
         for edge in edges:
             (frame,) = given_frames(studio.sources[edge.source], edge)
             (latent,) = encoded(studio.vae, iter([fitted(frame, canvas, canvas.levels[0])]), 1, opening=True)
-            seen.add(recognised(backbone, latent[:, :, None], canvas.levels[0], float(work.request.fps), texts))
+            fps = float(work.request.fps)
+            seen.add(recognised(backbone, latent[:, :, None], canvas.levels[0], fps, texts, told))
         return seen.pop() if len(seen) == 1 else None
 
 

@@ -16,17 +16,20 @@ from sora_cli.engine.denoiser import Window
 from sora_cli.engine.reel import Span
 
 NOISE = 0.4  # at which names matter: with less the picture says all, with more it says nothing
-BETTER = 0.98  # of the error without words is left with a figure's name, at most
-CLEARLY = 0.93  # of the error with the next best name, at most
-ALIKE = 0.45  # of colours with the figure's own, at least: some pictures are empty, and any name is a help there
+BETTER = 1.03  # of the error without words is left with a figure's name, at most; wrong names add to it
+CLEARLY = 0.96  # of the error with the next best name, at most, unless the words say the same
+ALIKE = 0.4  # of colours with the figure's own, at least: some pictures are empty, and any name is a help there
 AT_ONCE = 7  # names tried together
 
 
 @torch.no_grad()
-def recognised(backbone: DioramaBackbone, frame: Tensor, level: Level, fps: float, texts: Text) -> int | None:
+def recognised(
+    backbone: DioramaBackbone, frame: Tensor, level: Level, fps: float, texts: Text, told: int | None = None
+) -> int | None:
     """The number of the figure that a frame of latents (1, c, 1, h, w) shows, or None where it shows none clearly.
 
-    `texts` are features (n + 1, m, e) of the names of n figures and, last, of no words.
+    `texts` are features (n + 1, m, e) of the names of n figures and, last, of no words. Where the words have `told`
+    which it is, it only needs to be the likeliest.
     """
     noise = torch.randn(frame.shape, generator=torch.Generator().manual_seed(0))
     x = torch.lerp(frame.cpu(), noise, NOISE).to(backbone.device)
@@ -40,7 +43,8 @@ def recognised(backbone: DioramaBackbone, frame: Tensor, level: Level, fps: floa
         errors.append((off**2).mean((1, 2, 3, 4)))
     *named, unnamed = torch.cat(errors).tolist()
     best, *others = sorted(range(len(named)), key=named.__getitem__)
-    if named[best] > min(BETTER * unnamed, CLEARLY * min((named[other] for other in others), default=math.inf)):
+    next_best = min((named[other] for other in others), default=math.inf)
+    if named[best] > BETTER * unnamed or (best != told and named[best] > CLEARLY * next_best):
         return None
     own = texts[0][best : best + 1], texts[1][best : best + 1]
     return best if backbone.likeness(frame.to(x.device), own, place) > ALIKE else None
