@@ -44,16 +44,15 @@ class Board:
         held = {frame for given in self.given for frame in range(given.at, given.at + given.count)}
         return tuple(held.issuperset(group) for group in groups(grid.latent_frames(self.frames), grid.time))
 
-    @property
-    def edges(self) -> tuple[Given | None, Given | None]:
-        """The one given frame just before what the board is for, and the one just behind it."""
-        return self._given_at(self.first - 1), self._given_at(self.first + self.count)
+    def stretch_at(self, frame: int) -> Given | None:
+        """The stretch that gives a frame of the canvas; None where it is not given."""
+        return next((given for given in self.given if given.at <= frame < given.at + given.count), None)
 
-    def _given_at(self, frame: int) -> Given | None:
-        for given in self.given:
-            if given.at <= frame < given.at + given.count:
-                return Given(given.source, given.first + frame - given.at, 1, frame)
-        return None
+    @property
+    def edges(self) -> tuple[Given, ...]:
+        """The given frames just before what the board is for and just behind it, as far as there are."""
+        beside = ((frame, self.stretch_at(frame)) for frame in (self.first - 1, self.first + self.count))
+        return tuple(Given(each.source, each.first + frame - each.at, 1, frame) for frame, each in beside if each)
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,13 +97,13 @@ def _beside(board: Board, sources: Sequence[Source], side: int, reach: int) -> B
     if board.count == board.frames:
         return None
     edge = board.first - 1 if side < 0 else board.first + board.count
-    for given in board.given:
-        if given.at <= edge < given.at + given.count:
-            nearest = edge - given.at
-            low, high = (max(0, nearest - reach), nearest + 1) if side < 0 else (nearest, nearest + reach + 1)
-            part = Given(given.source, given.first + low, min(high, given.count) - low, given.at)
-            return _seen(given_frames(sources[given.source], part), side)
-    return None
+    given = board.stretch_at(edge)
+    if given is None:
+        return None
+    nearest = edge - given.at
+    low, high = (max(0, nearest - reach), nearest + 1) if side < 0 else (nearest, nearest + reach + 1)
+    part = Given(given.source, given.first + low, min(high, given.count) - low, given.at)
+    return _seen(given_frames(sources[given.source], part), side)
 
 
 def _seen(frames: Iterator[np.ndarray], side: int) -> Beside:

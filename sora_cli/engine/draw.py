@@ -38,7 +38,6 @@ from sora_cli.engine.pipeline import (
     stages,
 )
 from sora_cli.engine.recognition import recognised
-from sora_cli.engine.reel import spans
 from sora_cli.engine.sample import Step
 from sora_cli.engine.work import LARGER_MODELS, Work
 from sora_cli.machine import give_back_memory
@@ -142,13 +141,12 @@ def _going_on(studio: Studio, sampler: Sampler, board: int) -> tuple[Sampler, bo
     if they name any, name that one; then the words need not name it.
     """
     model, drawn = studio.work.model, studio.work.film.boards[board]
-    edges = tuple(edge for edge in drawn.edges if edge is not None)
-    if not edges:
+    if not drawn.edges:
         return replace(sampler, reliance=studio.work.flow.reliance), False
     if not (model.figures and isinstance(sampler.backbone, DioramaBackbone)):
         return sampler, False
     named, names_one = (each.item() for each in sampler.backbone.network.memory.find(*sampler.words.prompt))
-    figure = _figure_on(studio, sampler.backbone, board, edges, int(named) if names_one else None)
+    figure = _figure_on(studio, sampler.backbone, board, int(named) if names_one else None)
     if figure is None:
         if not drawn.start:
             studio.note(f"{model.name} doesn't know what the given frames show, and holds them; {LARGER_MODELS}")
@@ -167,23 +165,21 @@ def _one(name: str) -> str:
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
-def _figure_on(
-    studio: Studio, backbone: DioramaBackbone, board: int, edges: Sequence[Given], told: int | None
-) -> int | None:
+def _figure_on(studio: Studio, backbone: DioramaBackbone, board: int, told: int | None) -> int | None:
     """The number of the figure that the given frames beside what is drawn all show, which words may have `told`; None
     where there is no such.
     """
     work, canvas = studio.work, studio.work.canvases[board]
+    level, fps = canvas.levels[0], float(work.request.fps)
     assert isinstance(studio.vae, PatchVAE)
     with studio.clock.stage("look"):
         names, cache = [*map(_one, work.model.figures), ""], folders()["cache"]
         texts = encode_texts(work.model, names, cache, studio.device, studio.precision)
         seen = set[int | None]()
-        for edge in edges:
+        for edge in work.film.boards[board].edges:
             (frame,) = given_frames(studio.sources[edge.source], edge)
-            (latent,) = encoded(studio.vae, iter([fitted(frame, canvas, canvas.levels[0])]), 1, opening=True)
-            fps = float(work.request.fps)
-            seen.add(recognised(backbone, latent[:, :, None], canvas.levels[0], fps, texts, told))
+            (latent,) = encoded(studio.vae, iter([fitted(frame, canvas, level)]), 1, opening=True)
+            seen.add(recognised(backbone, latent[:, :, None], level, fps, texts, told))
         return seen.pop() if len(seen) == 1 else None
 
 
@@ -205,7 +201,7 @@ def _draw_level(studio: Studio, sampler: Sampler, board: int, index: int, stage:
     how = "hold" if stage.holds else "refine" if index else "draft"
     name = how if how == "draft" else f"{how} {stage.level.width}x{stage.level.height}"
     if stage.rows:
-        windows = len(spans(canvas.latent_frames, work.flow.window, stage.context, known))
+        windows = work.windows(board, 0 if stage.holds else index)  # what is held is drawn as drafts are
         with studio.clock.stage(name, len(stage.rows) * windows):
             on_step = _reporter(studio, sampler, Mark(board, index), stage)
             denoise_level(sampler, stage, latents, start, on_step, known, kept, point)

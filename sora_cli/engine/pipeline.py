@@ -185,8 +185,13 @@ def stages(
 
 def holding(levels: Sequence[Stage], flow: FlowSpec) -> Stage:
     """The last level by itself, for what the network doesn't know: of that it would make something else."""
-    rows = tuple(row for row in levels[0].rows if row.sigma <= flow.given_start) or levels[0].rows[-1:]
+    rows = _rows_from(levels[0].rows, flow.given_start)
     return replace(levels[0], level=levels[-1].level, rows=rows, guidance=1.0, holds=True)
+
+
+def _rows_from(rows: Rows, level: float) -> Rows:
+    """The rows of a schedule from a noise level on, at least the last one."""
+    return tuple(row for row in rows if row.sigma <= level) or rows[-1:]
 
 
 def plan_windows(level: Level, frames: int, grid: Grid, flow: FlowSpec) -> tuple[Window, ...]:
@@ -268,7 +273,7 @@ def _denoise_span(
     known = _known(sampler, latents, span, kept)
     steps, carries = stage.rows, start is None and known is not None and kept is None and level < 1
     if carries:
-        steps = tuple(row for row in steps if row.sigma <= level) or steps[-1:]
+        steps = _rows_from(steps, level)
 
     def begin() -> Tensor:
         """What denoising starts from; nothing else of it stays in memory."""

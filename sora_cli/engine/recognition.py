@@ -31,20 +31,21 @@ def recognised(
     `texts` are features (n + 1, m, e) of the names of n figures and, last, of no words. Where the words have `told`
     which it is, it only needs to be the likeliest.
     """
-    noise = torch.randn(frame.shape, generator=torch.Generator().manual_seed(0))
-    x = torch.lerp(frame.cpu(), noise, NOISE).to(backbone.device)
+    frame = frame.to(backbone.device)
+    noise = torch.randn(frame.shape, generator=torch.Generator().manual_seed(0)).to(frame.device)
+    x = torch.lerp(frame, noise, NOISE)
     whole = Window(slice(None), slice(None), slice(None))
     place = Place(level, whole, Span(0, 1, 0, 1), fps)
     errors = []
     for features, seen in zip(*(torch.split(each, AT_ONCE) for each in texts), strict=True):
-        noisy, timesteps = x.expand(len(features), *x.shape[1:]), torch.full((len(features), 1), NOISE)
-        made = backbone.bind((features, seen), place, None)(noisy, timesteps.to(x.device))
-        off = (made - frame.to(x.device)) / rearrange(backbone.network.spread, "c -> c 1 1 1")
+        noisy, timesteps = x.expand(len(features), *x.shape[1:]), x.new_full((len(features), 1), NOISE)
+        made = backbone.bind((features, seen), place, None)(noisy, timesteps)
+        off = (made - frame) / rearrange(backbone.network.spread, "c -> c 1 1 1")
         errors.append((off**2).mean((1, 2, 3, 4)))
     *named, unnamed = torch.cat(errors).tolist()
     best, *others = sorted(range(len(named)), key=named.__getitem__)
-    next_best = min((named[other] for other in others), default=math.inf)
+    next_best = named[others[0]] if others else math.inf
     if named[best] > BETTER * unnamed or (best != told and named[best] > CLEARLY * next_best):
         return None
     own = texts[0][best : best + 1], texts[1][best : best + 1]
-    return best if backbone.likeness(frame.to(x.device), own, place) > ALIKE else None
+    return best if backbone.likeness(frame, own, place) > ALIKE else None

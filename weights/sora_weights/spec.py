@@ -223,11 +223,11 @@ class FlowSpec:
 
     `native_area` in pixels is what the network composes best at; larger pictures are drafted there, enlarged and
     refined in `refine_steps` from noise level `refine_from`, and what is enlarged again in `finish_steps` from
-    `finish_from`, but for windows whose detail is nowhere above `smooth`. `window` and `context` count latent frames,
-    `refine_context` those of refinement; `reach` and `overlap` count latents (rows, columns) of the windows in space.
-    `shared_noise` is the share of the noise's variance that all frames have in common (Ge et al. 2023, Preserve Your
-    Own Correlation, arXiv:2305.10474, mixed noise). `noise_layout` is the order of axes in which the family's reference
-    draws noise, in the network's own precision where `narrow_noise`. Beside known frames guidance is at most
+    `finish_from`; windows whose detail is nowhere above `smooth` are only enlarged. `window` and `context` count latent
+    frames, `refine_context` those of refinement; `reach` and `overlap` count latents (rows, columns) of the windows in
+    space. `shared_noise` is the share of the noise's variance that all frames have in common (Ge et al. 2023, Preserve
+    Your Own Correlation, arXiv:2305.10474, mixed noise). `noise_layout` is the order of axes in which the family's
+    reference draws noise, in the network's own precision where `narrow_noise`. Beside known frames guidance is at most
     `known_guidance`: they say more than words. What is drawn goes on from noise level `handed_start` where these were
     drawn too, and where they are given but the network doesn't know what they show, from `given_start`. `steady` evens
     out jumps of texture between the frames of one latent frame and the next. `reliance` on a memory of figures is added
