@@ -15,7 +15,7 @@ from sora_cli.engine.reel import Span
 from sora_cli.model.cogvideox import CogVideoXTransformer
 from sora_cli.model.dit import STILL_RATE, DiT, locate, seconds_of
 from sora_cli.model.dit import Place as Where
-from sora_cli.model.tracing import Pose
+from sora_cli.model.tracing import Pose, Traced
 from sora_cli.model.wan import WanTransformer
 from sora_weights.spec import Grid
 
@@ -26,17 +26,24 @@ Text = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
+class Figure:
+    """Who is where: the text that tells the figure, and its pose in some latent frames."""
+
+    text: Text
+    pose: Pose
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
-    """What a network is to denoise: a window in space of one level, in one window in time of the video; the pose of the
-    figure in these frames, where a smaller level has shown it; and how much more than it learned the network is to rely
-    on its memory of figures.
+    """What a network is to denoise: a window in space of one level, in one window in time of the video; the figure in
+    these frames, where it is known; and how much more than it learned the network is to rely on its memory of figures.
     """
 
     level: Level
     window: Window
     span: Span
     fps: float
-    pose: Pose | None = None
+    figure: Figure | None = None
     reliance: float = 0.0
 
 
@@ -100,12 +107,31 @@ class DioramaBackbone(_Held):
         """
         features, seen = self._moved(text)
         where = self._where(place).times(len(features))
-        seen_as = {"pose": place.pose, "reliance": place.reliance}
-        return lambda x, timesteps: self.network(x, timesteps, features, seen, where, **seen_as)
+
+        def denoise(x: Tensor, timesteps: Tensor) -> Tensor:
+            told = self._traced(place.figure, where)
+            return self.network(x, timesteps, features, seen, where, told=told, reliance=place.reliance)
+
+        return denoise
+
+    def _traced(self, figure: Figure | None, where: Where) -> Traced | None:
+        """The figure as it is to stand; made anew for every step, as the windows of a large picture are many."""
+        if figure is None:
+            return None
+        return self.network.trace(figure.pose, *self._moved(figure.text), where)
 
     def pose(self, x: Tensor, timesteps: Tensor, text: Text, place: Place) -> Pose:
         """Where the figure that a text is about stands in latents x (1, c, t, h, w) at timesteps (1, t)."""
         return self.network.pose(x, timesteps, *self._moved(text), self._where(place))
+
+    def moment(self, x: Tensor, pose: Pose, text: Text, place: Place) -> Tensor:
+        """How far on the animation of that figure is in clean latents, where it stands: seconds, (1, t)."""
+        return self.network.moment(x, pose, *self._moved(text), self._where(place))
+
+    def loop(self, text: Text) -> float:
+        """How many seconds the animation of the figure that a text is about takes."""
+        memory = self.network.memory
+        return memory.loops[memory.find(*self._moved(text))[0]].item()
 
     def detail(self, x0: Tensor) -> float:
         """The energy of what is neither colour nor slope: of all but the first principal components of patches."""
@@ -113,9 +139,11 @@ class DioramaBackbone(_Held):
         energy = (scaled**2).mean(0)
         return F.avg_pool2d(energy[:, None], 2).max().item()
 
-    def likeness(self, x: Tensor, text: Text, place: Place) -> float:
-        """How much latents x (1, c, t, h, w) look like the figure that a text is about, at most 1."""
-        return self.network.likeness(x, *self._moved(text), self._where(place)).item()
+    def likeness(self, x: Tensor, text: Text, place: Place) -> tuple[float, float]:
+        """How much latents x (1, c, t, h, w) look like the figure that a text is about: the correlation of colours, and
+        how far they are apart.
+        """
+        return self.network.likeness(x, *self._moved(text), self._where(place))
 
     def _moved(self, text: Text) -> Text:
         return text[0].to(self.device), text[1].to(self.device)

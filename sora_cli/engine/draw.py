@@ -18,6 +18,7 @@ from sora_cli.engine.canvas import Canvas, Level
 from sora_cli.engine.checkpoint import Checkpoint, Mark, Point
 from sora_cli.engine.clock import Clock
 from sora_cli.engine.conditions import conditions
+from sora_cli.engine.courses import plan_course
 from sora_cli.engine.devices import Precision, choose_device, choose_precision
 from sora_cli.engine.footage import Source, encoded, fitted, given_frames, mask_latents, open_sources, place
 from sora_cli.engine.job import Job, LatentFile
@@ -48,6 +49,9 @@ from sora_cli.settings import folders
 
 POSE = (len(fields(Pose)), 1, 1)  # the numbers of a pose, as if they were latents
 PREVIEW_SECONDS = 1.0  # at most one preview in so many
+
+Going = Literal["planned", "found", "held"]
+"""How the figure of a board goes on: as is planned, as the draft has it, or not at all."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,49 +120,53 @@ def _given(studio: Studio, board: int) -> LatentFile:
 
 def _draw_board(studio: Studio, sampler: Sampler, board: int) -> None:
     """Denoise the draft of a board and every level after it, or the last one alone where that holds what is given."""
-    first, levels, poses = _point_on(studio, board), _stages(studio, board), None
-    sampler, holds = _going_on(studio, sampler, board)
-    if holds:
+    first, levels = _point_on(studio, board), _stages(studio, board)
+    sampler, course = _going_on(studio, sampler, board)
+    if course == "held":
         last, stage = len(levels) - 1, holding(levels, sampler.flow)
         _draw_level(studio, sampler, board, last, stage, first)
         return
-    if any(stage.rows for stage in levels[1:]):
+    poses, planned = None, course == "planned"
+    if planned or any(stage.rows for stage in levels[1:]):
         frames = studio.work.canvases[board].latent_frames
         poses = studio.job.latents(f"board{board}-poses", frames, POSE)
     for index, stage in enumerate(levels):
         if first is not None and index < first.mark.level:
             continue
-        told = replace(sampler, poses=poses if index else None)
+        told = replace(sampler, poses=poses if index or planned else None)
         _draw_level(studio, told, board, index, stage, first if first and index == first.mark.level else None)
-        if index == 0 and poses is not None:
+        if index == 0 and poses is not None and not planned:
             find_poses(sampler, stage.level, _room(studio, board, 0), poses)
 
 
-def _going_on(studio: Studio, sampler: Sampler, board: int) -> tuple[Sampler, bool]:
-    """The sampler for a board, and whether what is given is to be held, as the network doesn't know what it shows.
+def _going_on(studio: Studio, sampler: Sampler, board: int) -> tuple[Sampler, Going]:
+    """The sampler for a board, and how its figure goes on. What the network doesn't know it can only hold.
 
     Beside given frames the memory of figures is relied on where it holds the one that they show, and where the words,
     if they name any, name that one; then the words need not name it.
     """
     model, drawn = studio.work.model, studio.work.film.boards[board]
-    if not drawn.edges:
-        return replace(sampler, reliance=studio.work.flow.reliance), False
     if not (model.figures and isinstance(sampler.backbone, DioramaBackbone)):
-        return sampler, False
+        return sampler, "found"
     named, names_one = (each.item() for each in sampler.backbone.network.memory.find(*sampler.words.prompt))
+    sure = replace(sampler, reliance=studio.work.flow.reliance)
+    course: Going = "found" if drawn.start else "planned"
+    if not drawn.edges:
+        return sure, course if names_one else "found"
     figure = _figure_on(studio, sampler.backbone, board, int(named) if names_one else None)
     if figure is None:
-        if not drawn.start:
-            studio.note(f"{model.name} doesn't know what the given frames show, and holds them; {LARGER_MODELS}")
-        return sampler, not drawn.start
+        if drawn.start:
+            return sampler, "found"
+        studio.note(f"{model.name} doesn't know what the given frames show, and holds them; {LARGER_MODELS}")
+        return sampler, "held"
     if names_one and named != figure:
-        return sampler, False
+        return sampler, "found"
     if not names_one:
         name = model.figures[figure]
         studio.note(f"{model.name} sees this in the given frames, and goes on with it: {name}")
         prompt = f"{_one(name)} {studio.work.request.prompt}".strip()
-        sampler = replace(sampler, words=_encoder(studio)(prompt, studio.work.request.negative))
-    return replace(sampler, reliance=studio.work.flow.reliance), False
+        sure = replace(sure, words=_encoder(studio)(prompt, studio.work.request.negative))
+    return sure, course
 
 
 def _one(name: str) -> str:
@@ -173,7 +181,7 @@ def _figure_on(studio: Studio, backbone: DioramaBackbone, board: int, told: int 
     level, fps = canvas.levels[0], float(work.request.fps)
     assert isinstance(studio.vae, PatchVAE)
     with studio.clock.stage("look"):
-        names, cache = [*map(_one, work.model.figures), ""], folders()["cache"]
+        names, cache = list(map(_one, work.model.figures)), folders()["cache"]
         texts = encode_texts(work.model, names, cache, studio.device, studio.precision)
         seen = set[int | None]()
         for edge in work.film.boards[board].edges:
@@ -196,6 +204,8 @@ def _draw_level(studio: Studio, sampler: Sampler, board: int, index: int, stage:
         start, latents = _begin(studio, sampler, board, index, stage)
     else:
         start, latents = _again(studio, board, index, stage)
+    if index == 0 and sampler.poses is not None:  # also when work goes on: the same course follows from what is given
+        plan_course(sampler, stage.level, latents, sampler.poses, known, studio.work.request.seed + board)
     kept = _kept(studio, canvas, stage.level, board)
     give_back_memory()
     how = "hold" if stage.holds else "refine" if index else "draft"

@@ -12,6 +12,7 @@ from sora_cli.engine.devices import Precision
 from sora_cli.engine.tokens import open_tokenizer
 from sora_cli.engine.vocabulary import read_tokenizer
 from sora_cli.model import wan
+from sora_cli.model.artwork import Filed
 from sora_cli.model.clip import clip_vision, encode_picture
 from sora_cli.model.cogvideox import CogVideoXTransformer
 from sora_cli.model.dit import DiT
@@ -122,7 +123,8 @@ def load_backbone(model: Model, device: str, precision: Precision) -> Backbone:
     """The denoiser, ready to be bound to words and a place."""
     match model.specs.dit:
         case DiTSpec():
-            network = _narrowed(_loaded(model, "dit", device, torch.float32), precision.denoiser)
+            network = _narrowed(_loaded(model, "dit", device, torch.float32), precision.denoiser, "course.")
+            network.memory.artwork = Filed(model.parts["figures"], model.specs.dit.artwork)
             return DioramaBackbone(network, model.grid)
         case WanSpec():
             return WanBackbone(_loaded(model, "dit", device, precision.denoiser, wan.FULL_PRECISION))
@@ -144,8 +146,9 @@ def load_picture_encoder(model: Model, device: str, precision: Precision) -> Pic
     return lambda picture: encode_picture(network, picture, settings)
 
 
-def _narrowed(network: Any, dtype: torch.dtype) -> Any:
-    """Parameters in `dtype`; buffers, which hold statistics, stay as they are."""
-    for parameter in network.parameters():
-        parameter.data = parameter.data.to(dtype)
+def _narrowed(network: Any, dtype: torch.dtype, exact: str | None = None) -> Any:
+    """Parameters in `dtype`; buffers, which hold statistics, stay as they are, and so do those of an `exact` part."""
+    for name, parameter in network.named_parameters():
+        if exact is None or not name.startswith(exact):
+            parameter.data = parameter.data.to(dtype)
     return network

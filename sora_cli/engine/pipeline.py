@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sora_cli.engine.backbones import Backbone, Condition, DioramaBackbone, Place, Text
+from sora_cli.engine.backbones import Backbone, Condition, DioramaBackbone, Figure, Place, Text
 from sora_cli.engine.canvas import Canvas, Level
 from sora_cli.engine.checkpoint import Point
 from sora_cli.engine.decode import decode_frames, decode_groups
@@ -107,7 +107,7 @@ class Sampler:
     condition: Condition | None = None
     known_mode: Literal["native", "pin"] = "native"
     towards: Conditioning | None = None  # what the words have become by the end of the video
-    poses: LatentFile | None = None  # of the figure in every latent frame, where a draft has shown them
+    poses: LatentFile | None = None  # of the figure in every latent frame, where these are known
     reliance: float = 0.0  # on the memory of figures, beyond what the network learned, in logits
 
 
@@ -233,19 +233,19 @@ def denoise_level(
         if stage.holds:
             level = flow.given_start
         here = point if point is not None and index == point.mark.window else None
-        told = _told_at(sampler, (span.first + span.last) / 2 / latents.frames)
+        told = replace(sampler, words=words_at(sampler, span, latents.frames))
         tell = partial(_tell, on_step, index, began)
         made = _denoise_span(told, stage, latents, start, common, span, tell, kept, here, level)
         latents.write(span.first, made[:, :, span.first - span.start : span.last - span.start])
 
 
-def _told_at(sampler: Sampler, share: float) -> Sampler:
-    """The sampler with its words as they are at a share of the video: on the way from the first to the last."""
+def words_at(sampler: Sampler, span: Span, frames: int) -> Conditioning:
+    """The words for a window of a video of so many latent frames: on the way from the first ones to the last ones."""
     if sampler.towards is None:
-        return sampler
+        return sampler.words
+    share = (span.first + span.last) / 2 / frames
     (features, seen), (later, seen_later) = sampler.words.prompt, sampler.towards.prompt
-    prompt = (torch.lerp(features, later, share), seen | seen_later)
-    return replace(sampler, words=replace(sampler.words, prompt=prompt))
+    return replace(sampler.words, prompt=(torch.lerp(features, later, share), seen | seen_later))
 
 
 def _tell(on_step: OnStep, window: int, began: Tensor, step: Step) -> None:
@@ -355,9 +355,10 @@ def _denoiser(sampler: Sampler, stage: Stage, known: Known | None, span: Span, s
     frames = span.stop - span.start
     most = stage.guidance if known is None or start is not None else sampler.flow.known_guidance
     guidance = min(stage.guidance, most)
-    pose = None
+    figure = None
     if sampler.poses is not None:
         pose = Pose.of(sampler.poses.read(span.start, span.stop).to(sampler.backbone.device))
+        figure = Figure(sampler.words.prompt, pose)
 
     def within(window: Window) -> Denoiser:
         if stage.smooth and start is not None:
@@ -365,7 +366,7 @@ def _denoiser(sampler: Sampler, stage: Stage, known: Known | None, span: Span, s
             if sampler.backbone.detail(there()) < stage.smooth:
                 return settled(there)
         part = known.crop(window) if known else None
-        place = Place(stage.level, window, span, sampler.fps, pose, sampler.reliance)
+        place = Place(stage.level, window, span, sampler.fps, figure, sampler.reliance)
 
         def told(text: Text) -> Denoiser:
             return from_network(sampler.backbone.bind(text, place, sampler.condition), stage.prediction, part)
@@ -390,16 +391,24 @@ def find_poses(sampler: Sampler, level: Level, latents: LatentFile, poses: Laten
         x0, timesteps = latents.read(start, stop), torch.full((1, stop - start), SEEN_AT)
         noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(start))
         x = torch.lerp(x0, noise, SEEN_AT).to(sampler.backbone.device)
-        words = _told_at(sampler, (start + stop) / 2 / latents.frames).words
-        place = Place(level, whole, Span(start, stop, start, stop), sampler.fps)
+        span = Span(start, stop, start, stop)
+        words, place = words_at(sampler, span, latents.frames), Place(level, whole, span, sampler.fps)
         pose = sampler.backbone.pose(x, timesteps.to(x.device), words.prompt, place)
         poses.write(start, pose.numbers())
+    steady(sampler, poses, torch.ones(poses.frames))
+
+
+def steady(sampler: Sampler, poses: LatentFile, doubt: Tensor) -> None:
+    """Put poses on a steady course; each is believed by 1 / its `doubt`, (latent frames,)."""
+    done = list[tuple[int, Tensor]]()
     for start in range(0, poses.frames, STEADIED):
         first, last = max(0, start - MARGIN), min(start + STEADIED + MARGIN, poses.frames)
         seconds = seconds_of(first, last - first, sampler.fps, sampler.grid.time)[None]
         rate = torch.tensor([sampler.fps / sampler.grid.time])
-        pose = steadied(Pose.of(poses.read(first, last)), seconds, rate, torch.ones_like(seconds))
-        poses.write(start, pose.numbers()[:, :, start - first : start - first + STEADIED])
+        pose = steadied(Pose.of(poses.read(first, last)), seconds, rate, doubt[None, first:last])
+        done.append((start, pose.numbers()[:, :, start - first : start - first + STEADIED]))
+    for start, numbers in done:  # only now: each is steadied with its neighbours as they were
+        poses.write(start, numbers)
 
 
 @torch.no_grad()

@@ -7,15 +7,17 @@ where in the picture its figure stands, sees it drawn there, and takes of that a
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, reduce, repeat
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from sora_cli.model.course import Course
 from sora_cli.model.layers import FrameConv, FrameResidual, Projector, RMSNorm, learned, masked, sinusoid
 from sora_cli.model.recall import Memory, Pointer, Recall, Sheet
-from sora_cli.model.tracing import GREY, Area, Pose, Traced, behind_figures, fit_pose, moments, steadied, traced
+from sora_cli.model.tracing import BARE, GREY, Area, Pose, Traced, behind_figures, fit_pose, moments, steadied, traced
 from sora_kernels import gated_residual, layer_norm_modulate, linear_gelu, qk_norm_rope_attention, rope_table
 from sora_weights.spec import DiTSpec
 
@@ -188,6 +190,11 @@ class _Look:
     condition: Tensor
 
 
+def _shown(figure: Traced) -> Tensor:
+    """A traced figure as the network sees it: its scaled latents on grey, and its coverage, (b, c + 1, t, h, w)."""
+    return torch.cat([figure.on(GREY), figure.cover], 1)
+
+
 class DiT(nn.Module):
     """The denoiser: noisy latents, a timestep per latent frame and text give the clean latents."""
 
@@ -199,6 +206,7 @@ class DiT(nn.Module):
         patch, width, conv = spec.patch, spec.width, spec.conv_width
         self.register_buffer("spread", torch.ones(spec.channels))  # standard deviation of each latent channel
         self.stem = FrameConv(2 * spec.channels + 1, conv)
+        self.told = FrameConv(spec.channels + 1, conv, zero=True)
         self.stem_block = FrameResidual(conv)
         self.patchify = nn.Linear(conv * patch * patch, width)
         self.place = nn.Linear(16, width)
@@ -209,6 +217,7 @@ class DiT(nn.Module):
         self.text_pad = learned(spec.text_tokens, width)
         self.pooled = nn.Linear(width, width)
         self.memory = Memory(spec)
+        self.course = Course(spec)
         self.blocks = nn.ModuleList(Block(spec, recalls=index % 2 == 1) for index in range(spec.depth))
         self.last_time = nn.Linear(width, 2 * width)
         self.unpatchify = nn.Linear(width, conv * patch * patch)
@@ -273,45 +282,76 @@ class DiT(nn.Module):
         seen: Tensor,
         place: Place,
         mask: Tensor | None = None,
-        pose: Pose | None = None,
+        told: Traced | None = None,
         reliance: float = 0.0,
     ) -> Tensor:
         """Predict clean latents from x = (1 - t) clean + t noise.
 
         x (b, c, t, h, w) with h and w multiples of the patch; timesteps (b, t) in [0, 1]; text (b, m, e) with
-        `seen` (b, m) true at real tokens; mask (b, t, h, w), true inside each sample of a padded batch; the pose of
-        the figure where it is known already; and a `reliance` on traced figures beyond what was learned, in logits.
+        `seen` (b, m) true at real tokens; mask (b, t, h, w), true inside each sample of a padded batch; the figure as
+        it is to stand, where that is `told`; and a `reliance` on traced figures beyond what was learned, in logits.
         Input and output are scaled so that the network's own input and target have unit variance (Karras et al. 2022,
         section 5, for the flow-matching process).
         """
-        look = self._look(x, timesteps, text, seen, place, mask)
-        if pose is None:
-            pose = self._pose(look, place, mask)
-        return self._clean(look, x, self._figure(pose, look.sheet, place), mask, reliance)
+        look = self._look(x, timesteps, text, seen, place, mask, told)
+        if told is not None:
+            return self._clean(look, x, told, mask, reliance)
+        figure = self._figure(self._pose(look, place, mask), look.sheet, place)
+        sure = ((1 - look.level) / SEEN).clamp(max=1)
+        return self._clean(look, x, figure, mask, reliance, sure)
+
+    def trace(self, pose: Pose, text: Tensor, seen: Tensor, place: Place) -> Traced:
+        """The figure that the text is about, as it stands in a pose; nothing where there is none."""
+        return self._figure(pose, self.memory(text, seen), place)
 
     def pose(self, x: Tensor, timesteps: Tensor, text: Tensor, seen: Tensor, place: Place) -> Pose:
         """Where the network sees the figure that the text is about; arguments as in `forward`."""
         return self._pose(self._look(x, timesteps, text, seen, place, None), place, None)
 
     @torch.no_grad()
-    def likeness(self, x: Tensor, text: Tensor, seen: Tensor, place: Place) -> Tensor:
-        """How much clean latents x look like the figure that the text is about, where the network sees it: the
-        correlation of their colours with its own there, (b,), 0 where it sees none. Other arguments as in `forward`.
+    def moment(self, x: Tensor, pose: Pose, text: Tensor, seen: Tensor, place: Place) -> Tensor:
+        """How far on the animation is of the figure that the text is about, where it stands in clean latents x
+        (1, c, t, h, w): seconds into its loop, (1, t), at its usual pace.
         """
-        look = self._look(x, x.new_zeros(len(x), x.shape[2]), text, seen, place, None)
-        figure, scaled = self._figure(self._pose(look, place, None), look.sheet, place), x / self._spread
-        inside = (figure.cover > MOSTLY).float()
-        there = reduce(inside, "b 1 t h w -> b 1 1 1 1", "sum").clamp(min=1)
+        sheet, scaled = self.memory(text, seen), x / self._spread
+        gone = place.seconds - place.seconds[:, :1]
+        errors, loop = [], self.memory.loops[sheet.figure]
+        tried = (
+            torch.arange(int(self.memory.keys[sheet.figure]), device=x.device) * loop / self.memory.keys[sheet.figure]
+        )
+        for start in tried:
+            figure = self._figure(replace(pose, moment=start + gone), sheet, place)
+            off = (self._composed(figure, scaled) - scaled) ** 2
+            errors.append((off.mean(1, keepdim=True) * figure.cover).sum() / figure.cover.sum().clamp(min=1))
+        return tried[torch.stack(errors).argmin()] + gone
+
+    @torch.no_grad()
+    def likeness(self, x: Tensor, text: Tensor, seen: Tensor, place: Place) -> tuple[float, float]:
+        """How much clean latents x (1, c, t, h, w) look like the figure that the text is about, where the network sees
+        it and as it moves there: the correlation of their colours, 0 where there is none, and how far colours from 0 to
+        1 are apart on the average. Other arguments as in `forward`.
+        """
+        pose = self.pose(x, x.new_zeros(1, x.shape[2]), text, seen, place)
+        pose = replace(pose, moment=self.moment(x, pose, text, seen, place))
+        figure, scaled = self.trace(pose, text, seen, place), x / self._spread
         own, traced_there = (self._colours(each) for each in (scaled, self._composed(figure, scaled)))
-
-        def varying(colours: Tensor) -> Tensor:
-            mean = reduce(colours * inside, "b k t h w -> b k 1 1 1", "sum") / there
-            return ((colours - mean) * inside).flatten(1)
-
-        return F.cosine_similarity(varying(own), varying(traced_there), dim=1)
+        inside, reached = ((figure.cover > least).float() for least in (MOSTLY, BARE))
+        off = ((own - traced_there).abs() * reached).sum() / (3 * reached.sum()).clamp(min=1)
+        mean = [
+            (each * inside).sum((2, 3, 4), keepdim=True) / inside.sum().clamp(min=1) for each in (own, traced_there)
+        ]
+        one, other = (((each - m) * inside).flatten() for each, m in zip((own, traced_there), mean, strict=True))
+        return F.cosine_similarity(one, other, dim=0).item(), off.item()
 
     def _look(
-        self, x: Tensor, timesteps: Tensor, text: Tensor, seen: Tensor, place: Place, mask: Tensor | None
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        text: Tensor,
+        seen: Tensor,
+        place: Place,
+        mask: Tensor | None,
+        told: Traced | None = None,
     ) -> "_Look":
         """All that the network makes out before it draws."""
         patch = self.spec.patch
@@ -321,7 +361,10 @@ class DiT(nn.Module):
         nearness = repeat(nearness, "b t -> b 1 t h w", h=h, w=w)
         inputs = torch.cat([x / self._deviation(level), copies, nearness], 1)
         dtype = self.patchify.weight.dtype
-        stem = self.stem_block(self.stem(inputs.to(dtype), mask), mask)
+        stem = self.stem(inputs.to(dtype), mask)
+        if told is not None:
+            stem = stem + self.told(_shown(told).to(dtype), mask)
+        stem = self.stem_block(stem, mask)
 
         tokens = self.patchify(rearrange(stem, "b c t (h p) (w q) -> b (t h w) (c p q)", p=patch, q=patch))
         tokens = tokens + repeat(self.place(self._absolute(place, patch).to(dtype)), "b n d -> b (t n) d", t=t)
@@ -343,21 +386,29 @@ class DiT(nn.Module):
         """The standard deviation of noisy latents at a level (b, 1, t, 1, 1): (b, c, t, 1, 1)."""
         return ((self._spread * (1 - level)) ** 2 + level**2).sqrt()
 
-    def _clean(self, look: "_Look", x: Tensor, figure: Traced, mask: Tensor | None, reliance: float) -> Tensor:
-        """The clean latents of noisy ones, with as much of the traced figure in them as the network trusts."""
+    def _clean(
+        self,
+        look: "_Look",
+        x: Tensor,
+        figure: Traced,
+        mask: Tensor | None,
+        reliance: float,
+        sure: Tensor | float = 1.0,
+    ) -> Tensor:
+        """The clean latents of noisy ones, with as much of the traced figure in them as the network trusts, and as the
+        pose of that is `sure`.
+        """
         level, tokens, patch = look.level, look.tokens, self.spec.patch
         dtype, t, h = tokens.dtype, x.shape[2], x.shape[3]
-        seen_beside = torch.cat([figure.on(GREY), figure.cover], 1).to(dtype)
         last = self.last_time(look.condition)
         shift, scale = repeat(last, "b t (two d) -> two b (t n) d", two=2, n=tokens.shape[1] // t)
         tokens = self.unpatchify(layer_norm_modulate(tokens, shift.to(dtype), scale.to(dtype)))
         deep = rearrange(tokens, "b (t h w) (c p q) -> b c t (h p) (w q)", t=t, h=h // patch, p=patch, q=patch)
-        y = F.silu(self.head_block(self.join(torch.cat([look.stem, deep, seen_beside], 1), mask), mask))
+        y = F.silu(self.head_block(self.join(torch.cat([look.stem, deep, _shown(figure).to(dtype)], 1), mask), mask))
         detail, trust = self.head(y, mask).float(), (self.trust(y, mask).float() + reliance).sigmoid()
         spread, total = self._spread, self._deviation(level)
         clean = x * (spread**2 * (1 - level) / total**2) + detail * (spread * level / total)
-        share = trust * (figure.cover / ENOUGH).clamp(max=1) * (level / WHOLLY).clamp(max=1)
-        share = share * ((1 - level) / SEEN).clamp(max=1)
+        share = sure * trust * (figure.cover / ENOUGH).clamp(max=1) * (level / WHOLLY).clamp(max=1)
         return masked(torch.lerp(clean, self._composed(figure, clean / spread) * spread, share), mask)
 
     @torch.no_grad()
@@ -388,11 +439,12 @@ class DiT(nn.Module):
     def _figure(self, pose: Pose, sheet: Sheet, place: Place) -> Traced:
         """The figure that the text is about, as it moves."""
         there = replace(pose, there=pose.there * sheet.found.float().flatten(1))
+        pictures, side = partial(self.memory.picture, sheet.figure), self.spec.artwork
         patches, plain = self.memory.patches, self.memory.plain
         if place.seconds.shape[1] == 1:
-            return traced([there], sheet.picture, patches.sum(2, keepdim=True), plain, place.area)
+            return traced([there], pictures, side, patches.sum(2, keepdim=True), plain, place.area)
         poses = moments(there, place.seconds, place.rate, self.spec.time)
-        return traced(poses, sheet.picture, patches, plain, place.area)
+        return traced(poses, pictures, side, patches, plain, place.area)
 
     def _keys(self, mask: Tensor | None, words: int) -> Tensor | None:
         """Which keys of the attention are real: the patches of a padded batch, then all text tokens."""

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from sora_cli.model.artwork import Artwork
 from sora_cli.model.layers import RMSNorm, learned
 from sora_kernels import attention
 from sora_weights.spec import DiTSpec
@@ -24,14 +25,18 @@ class Memory(nn.Module):
     """Pictures of figures under the meaning of their names, and sheets of latents of them, as they face left and in the
     mirror.
 
-    `pictures` are colours multiplied by coverage, and coverage; `patches` and `plain` make scaled latents of frames,
+    The pictures are `artwork`, which whoever builds the network puts there; `keys` says how many there are of a figure,
+    and `loops` in how many seconds they follow each other round. `patches` and `plain` make scaled latents of frames,
     `tints` and `tone` the mean colour of scaled latents.
     """
+
+    artwork: Artwork
 
     centre: Tensor
     names: Tensor
     sheets: Tensor
-    pictures: Tensor
+    keys: Tensor
+    loops: Tensor
     patches: Tensor
     plain: Tensor
     tints: Tensor
@@ -43,7 +48,8 @@ class Memory(nn.Module):
         self.register_buffer("centre", torch.zeros(spec.text_width))  # the mean of all text features
         self.register_buffer("names", torch.zeros(spec.figures, spec.text_width))  # unit vectors
         self.register_buffer("sheets", torch.zeros(spec.figures, spec.views, spec.channels + 1, side, side))
-        self.register_buffer("pictures", torch.zeros(spec.figures, 4, spec.artwork, spec.artwork, dtype=torch.uint8))
+        self.register_buffer("keys", torch.ones(spec.figures, dtype=torch.int32))
+        self.register_buffer("loops", torch.ones(spec.figures))
         self.register_buffer("patches", torch.zeros(spec.channels, 3, spec.time, spec.space, spec.space))
         self.register_buffer("plain", torch.zeros(spec.channels))
         self.register_buffer("tints", torch.zeros(3, spec.channels))
@@ -66,17 +72,28 @@ class Memory(nn.Module):
         latents = self.sheets[figure].to(self.embed.weight.dtype)
         embedded = self.embed(rearrange(latents, "b views c h w -> (b views) c h w"))
         tokens = rearrange(embedded, "(b views) d h w -> b (views h w) d", b=len(figure)) + self.place
-        return Sheet(tokens, self.pictures[figure], found[:, None, None].to(tokens.dtype))
+        return Sheet(tokens, figure, found[:, None, None].to(tokens.dtype))
+
+    def picture(self, figures: Tensor, seconds: Tensor, level: int) -> Tensor:
+        """Figures (b,) as they are so many `seconds` (b,) into their loops, `level` times halved: (b, 4, P, P) in
+        [0, 1].
+        """
+        count = self.keys[figures].long()
+        at = (seconds / self.loops[figures] % 1) * count
+        before = at.long() % count
+        share = rearrange((at - at.floor()).float(), "b -> b 1 1 1")
+        one, next_one = (self.artwork.keys(level, figures, key).float() for key in (before, (before + 1) % count))
+        return torch.lerp(one, next_one, share) / 255
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sheet:
-    """What the memory holds for a batch: tokens (b, m, d), the pictures behind them (b, 4, P, P), and 1 or 0,
-    (b, 1, 1), for whether there is anything.
+    """What the memory holds for a batch: tokens (b, m, d), the figures that they show (b,), and 1 or 0, (b, 1, 1), for
+    whether there is anything.
     """
 
     tokens: Tensor
-    picture: Tensor
+    figure: Tensor
     found: Tensor
 
 

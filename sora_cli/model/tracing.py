@@ -6,13 +6,16 @@ about right together say exactly where the figure is. What is drawn is encoded a
 that it can be copied.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce, repeat
 from torch import Tensor
+
+from sora_cli.model.artwork import LEVELS
 
 CERTAIN = 0.3  # latents that show less of the figure, as far as the network knows, say nothing of where it is
 USUAL = 0.6  # of the picture's shorter side: the size that is believed where next to nothing says otherwise
@@ -47,7 +50,8 @@ class Area:
 @dataclass(frozen=True, slots=True)
 class Pose:
     """Where a figure stands, (b, t) each: the centre of its square as fractions of the picture's width and height, the
-    square's side as a fraction of the root of the picture's area, 1 where it is mirrored, and 1 where there is one.
+    square's side as a fraction of the root of the picture's area, 1 where it is mirrored, 1 where there is one, and how
+    many seconds it is into its animation.
     """
 
     x: Tensor
@@ -55,9 +59,10 @@ class Pose:
     size: Tensor
     mirrored: Tensor
     there: Tensor
+    moment: Tensor
 
     def numbers(self) -> Tensor:
-        """All of it as if it were latents, (b, 5, t, 1, 1)."""
+        """All of it as if it were latents, (b, 6, t, 1, 1)."""
         return torch.stack([getattr(self, name) for name in self.__slots__], 1)[..., None, None]
 
     @classmethod
@@ -104,6 +109,7 @@ def fit_pose(looked: Tensor, cover: Tensor, area: Area) -> Pose:
         size=2 / slope / area.side,
         mirrored=mirrored[:, None].float().expand_as(slope),
         there=total.clamp(max=1),
+        moment=torch.zeros_like(slope),
     )
 
 
@@ -176,28 +182,38 @@ def moments(pose: Pose, seconds: Tensor, rate: Tensor, count: int) -> tuple[Pose
         slopes = values.diff(dim=1) / apart.clamp(min=1e-6) * next_to
         return (F.pad(slopes, (1, 0)) + F.pad(slopes, (0, 1))) / sides * (seconds > 0)
 
-    x, y, growth = speed(pose.x), speed(pose.y), speed(pose.size.log())
+    x, y, growth, pace = speed(pose.x), speed(pose.y), speed(pose.size.log()), speed(pose.moment)
     offsets = [((frame + 0.5) / count - 0.5) * step for frame in range(count)]
     return tuple(
-        replace(pose, x=pose.x + x * at, y=pose.y + y * at, size=pose.size * (growth * at).exp()) for at in offsets
+        replace(
+            pose,
+            x=pose.x + x * at,
+            y=pose.y + y * at,
+            size=pose.size * (growth * at).exp(),
+            moment=pose.moment + pace * at,
+        )
+        for at in offsets
     )
 
 
-def traced(poses: Sequence[Pose], pictures: Tensor, patches: Tensor, plain: Tensor, area: Area) -> Traced:
+Pictures = Callable[[Tensor, int], Tensor]
+"""Figures that face left at moments (b,) of their animations, so many times halved: (b, 4, P, P), colours in [0, 1]
+multiplied by coverage."""
+
+
+def traced(poses: Sequence[Pose], pictures: Pictures, side: int, patches: Tensor, plain: Tensor, area: Area) -> Traced:
     """Figures as they stand in each of the frames of every latent frame.
 
-    `pictures` (b, 4, P, P) uint8 face left, colours multiplied by coverage. `patches` (c, 3, T, s, s), T the number of
-    `poses`, and `plain` (c,) make latents of pictures in [0, 1].
+    The largest `pictures` have `side` pixels. `patches` (c, 3, T, s, s), T the number of `poses`, and `plain` (c,) make
+    latents of pictures in [0, 1].
     """
-    halves = [pictures.float() / 255]
-    halves += [F.avg_pool2d(halves[0], 2), F.avg_pool2d(halves[0], 4)]
     apart, space = rearrange(patches, "c k T p q -> T (k c) 1 p q"), patches.shape[-1]
-    nothing = _nothing(patches, pictures, area)
+    nothing = _nothing(patches, area)
     frames = []
     for at, here in enumerate(_reaching(poses, area, space)):  # one by one: pixels are many
         parts = [] if here else [nothing]
         for pose, kernel in zip(poses, apart, strict=True) if here else ():
-            pixels = _pixels(halves, pose, at, space, area)
+            pixels = _pixels(pictures, side, pose, at, space, area)
             light = F.conv2d(pixels[:, :3], kernel, stride=space, groups=3)
             behind = F.conv2d(1 - pixels[:, 3:], kernel, stride=space)
             parts.append(torch.cat([light, behind, F.avg_pool2d(pixels, space) / len(poses)], 1))
@@ -209,11 +225,11 @@ def traced(poses: Sequence[Pose], pictures: Tensor, patches: Tensor, plain: Tens
     return Traced(light, behind, plain, pooled[:, :3], pooled[:, 3:], there)
 
 
-def _nothing(patches: Tensor, pictures: Tensor, area: Area) -> Tensor:
+def _nothing(patches: Tensor, area: Area) -> Tensor:
     """What is traced of a latent frame in which no figure is: no light of its own, all that is behind."""
     behind = rearrange(patches.sum((2, 3, 4)), "c k -> (k c)")
     channels = torch.cat([torch.zeros_like(behind), behind, behind.new_zeros(4)])
-    return repeat(channels, "c -> b c h w", b=len(pictures), h=area.rows.shape[1], w=area.columns.shape[1])
+    return repeat(channels, "c -> b c h w", b=len(area.rows), h=area.rows.shape[1], w=area.columns.shape[1])
 
 
 def _reaching(poses: Sequence[Pose], area: Area, space: int) -> list[bool]:
@@ -233,13 +249,14 @@ def _reaching(poses: Sequence[Pose], area: Area, space: int) -> list[bool]:
     return reaching.any(0).tolist()
 
 
-def _pixels(pictures: Sequence[Tensor], pose: Pose, at: int, space: int, area: Area) -> Tensor:
-    """Frame number `at` of figures in pixels, (b, 4, H, W), where pictures (b, 4, P, P) get smaller by halves."""
+def _pixels(pictures: Pictures, side: int, pose: Pose, at: int, space: int, area: Area) -> Tensor:
+    """Frame number `at` of figures in pixels, (b, 4, H, W)."""
     size = pose.size[:, at] * area.side[:, 0]
     u = _across(area.columns, space, pose.x[:, at] * area.width, size) * (1 - 2 * pose.mirrored[:, at, None])
     v = _across(area.rows, space, pose.y[:, at] * area.height, size)
     u, v = torch.broadcast_tensors(u[:, None, :], v[:, :, None])  # type: ignore[no-untyped-call]
-    return _sampled(pictures, torch.stack([u, v], -1), size) * rearrange(pose.there[:, at], "b -> b 1 1 1")
+    drawn = _sampled(partial(pictures, pose.moment[:, at]), side, torch.stack([u, v], -1), size)
+    return drawn * rearrange(pose.there[:, at], "b -> b 1 1 1")
 
 
 def behind_figures(colours: Tensor, cover: Tensor) -> Tensor:
@@ -257,14 +274,14 @@ def _across(centres: Tensor, space: int, middle: Tensor, size: Tensor) -> Tensor
     return (pixels - middle[:, None]) / (size[:, None] / 2)
 
 
-def _sampled(pictures: Sequence[Tensor], grid: Tensor, size: Tensor) -> Tensor:
-    """Pictures (b, 4, P, P), then those of half the side and so on, at points (b, H, W, 2), as fine as squares of
-    `size` pixels (b,) need: (b, 4, H, W). Source: Williams 1983, Pyramidal Parametrics.
+def _sampled(pictures: Callable[[int], Tensor], side: int, grid: Tensor, size: Tensor) -> Tensor:
+    """Pictures of so many times half of a `side`, at points (b, H, W, 2), as fine as squares of `size` pixels (b,)
+    need: (b, 4, H, W). Source: Williams 1983, Pyramidal Parametrics.
     """
-    fineness = (pictures[0].shape[-1] / size).log2().clamp(0, len(pictures) - 1).view(-1, 1, 1, 1)
+    fineness = (side / size).log2().clamp(0, LEVELS - 1).view(-1, 1, 1, 1)
     drawn = torch.zeros((), device=grid.device)
-    for level, picture in enumerate(pictures):
+    for level in range(LEVELS):
         share = (1 - (fineness - level).abs()).clamp(min=0)
         if grid.is_cuda or share.any():  # to ask would make a GPU wait
-            drawn = drawn + share * F.grid_sample(picture, grid, align_corners=False)
+            drawn = drawn + share * F.grid_sample(pictures(level), grid, align_corners=False)
     return drawn

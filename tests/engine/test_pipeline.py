@@ -99,13 +99,13 @@ def test_dioramas_network_tells_smooth_latents_from_others():
 
 
 def test_a_window_is_told_the_poses_of_its_own_frames(tmp_path: Path):
-    poses = LatentFile(tmp_path / "poses", 12, (5, 1, 1))
-    poses.write(0, torch.arange(12.0).view(1, 1, 12, 1, 1).expand(1, 5, 12, 1, 1))
+    poses = LatentFile(tmp_path / "poses", 12, (6, 1, 1))
+    poses.write(0, torch.arange(12.0).view(1, 1, 12, 1, 1).expand(1, 6, 12, 1, 1))
     watching, _ = drawn(tmp_path, FLOW, 12, poses)
     for place, _, _ in watching.asked:
         there = [float(index) for index in range(place.span.start, place.span.stop)]
-        assert place.pose is not None
-        assert place.pose.x[0].tolist() == there
+        assert place.figure is not None
+        assert place.figure.pose.x[0].tolist() == there
 
 
 def test_every_frame_of_a_draft_has_a_pose_and_it_is_always_the_same(tmp_path: Path):
@@ -118,7 +118,7 @@ def test_every_frame_of_a_draft_has_a_pose_and_it_is_always_the_same(tmp_path: P
     latents.write(0, torch.randn(1, 4, 12, 4, 4))
     found = []
     for turn in range(2):
-        poses = LatentFile(tmp_path / f"poses{turn}", 12, (5, 1, 1))
+        poses = LatentFile(tmp_path / f"poses{turn}", 12, (6, 1, 1))
         find_poses(sampler, Level(32, 32), latents, poses)
         found.append(poses.read(0, 12))
     assert torch.equal(*found)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sora_cli.model.artwork import Drawn, halved
 from sora_cli.model.dit import DiT, Place, locate, nearest_known, seconds_of
 from sora_cli.model.tracing import Pose
 from sora_weights.spec import DiTSpec
@@ -22,7 +23,8 @@ def network() -> DiT:
     made.memory.names.copy_(torch.nn.functional.normalize(torch.randn(SPEC.figures, 6), dim=-1))
     for tensor in (made.memory.sheets, made.memory.patches, made.memory.plain):
         tensor.normal_()
-    made.memory.pictures.random_(256)
+    pictures = torch.randint(256, (SPEC.figures, 4, 16, 16), dtype=torch.uint8)
+    made.memory.artwork = Drawn(halved(pictures), torch.arange(SPEC.figures))
     torch.nn.init.constant_(made.pointer.cover.bias, 1.0)
     return made.eval().requires_grad_(False)
 
@@ -63,11 +65,23 @@ def test_a_figure_is_drawn_where_the_network_is_told_and_nowhere_else(network):
     arguments = (x, torch.full((1, 2), 0.6), words, seen, where)
     seen_there = network.pose(*arguments)
     assert seen_there.there.min() > 0
-    assert torch.equal(network(*arguments, pose=seen_there), network(*arguments))
-    away = Pose(*(torch.full((1, 2), value) for value in (0.1, 0.1, 0.1, 0.0, 1.0)))
-    change = (network(*arguments, pose=away) - network(*arguments, pose=replace(away, size=0.5 * away.size))).abs()
-    assert change[..., :5, :5].max() > 1e-3
-    assert change[..., 10:, 10:].max() == 0
+    away = Pose(*(torch.full((1, 2), value) for value in (0.1, 0.1, 0.1, 0.0, 1.0, 0.0)))
+    large, small = (network.trace(pose, words, seen, where) for pose in (away, replace(away, size=0.5 * away.size)))
+    seen_by_head = (network(*arguments, told=large) - network(*arguments, told=small)).abs()
+    assert seen_by_head[..., :5, :5].max() > 1e-3
+    assert network(*arguments, told=large)[..., :5, :5].ne(network(*arguments)[..., :5, :5]).any()
+
+
+def test_of_what_is_told_no_more_is_taken_than_is_trusted_however_noisy_it_is(network):
+    """At pure noise a figure that the network sees by itself is not taken; one that it is told is."""
+    x, (words, seen), where = torch.randn(1, 4, 2, 12, 20), text(), place(2, 12, 20)
+    arguments = (x, torch.ones(1, 2), words, seen, where)
+    own = (network(*arguments, reliance=logits) for logits in (-99.0, 99.0))
+    assert torch.equal(*own)
+    middle = torch.tensor([0.5, 0.5, 0.4, 0.0, 1.0, 0.0]).view(6, 1, 1)
+    told = network.trace(Pose(*middle.expand(6, 1, 2)), words, seen, where)
+    never, wholly = (network(*arguments, told=told, reliance=logits) for logits in (-99.0, 99.0))
+    assert (wholly - never).abs()[told.cover.expand_as(x) > 0.5].mean() > 1e-2
 
 
 def test_who_relies_on_the_memory_draws_what_it_holds(network):
@@ -75,10 +89,10 @@ def test_who_relies_on_the_memory_draws_what_it_holds(network):
     x, (words, seen), where = torch.randn(1, 4, 1, 12, 20), text(), place(1, 12, 20)
     arguments, pose = (
         (x, torch.full((1, 1), 0.6), words, seen, where),
-        Pose(*torch.tensor([0.5, 0.5, 0.4, 0.0, 1.0]).view(5, 1, 1)),
+        Pose(*torch.tensor([0.5, 0.5, 0.4, 0.0, 1.0, 0.0]).view(6, 1, 1)),
     )
-    never, little, wholly = (network(*arguments, pose=pose, reliance=logits) for logits in (-99.0, 0.0, 99.0))
-    figure = network._figure(pose, network.memory(words, seen), where)
+    figure = network.trace(pose, words, seen, where)
+    never, little, wholly = (network(*arguments, told=figure, reliance=logits) for logits in (-99.0, 0.0, 99.0))
     inside = (figure.cover > 0.25).expand_as(x)
     assert inside.any()
     composed = network._composed(figure, never)

@@ -1,13 +1,16 @@
 """The memory: found by meaning, copied from, and without any say where nothing was found."""
 
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
 
 from sora_cli.engine.devices import Precision
 from sora_cli.engine.networks import load_backbone, load_bert
+from sora_cli.model.artwork import Drawn, Filed, halved, write_artwork
 from sora_cli.model.recall import Memory, Pointer, Recall
+from sora_weights.errors import WeightsError
 from sora_weights.registry import find_model
 from sora_weights.spec import DiTSpec
 
@@ -44,11 +47,41 @@ def test_nothing_found_adds_nothing():
         assert (recall(x, sheet).abs().max().item() == 0) == silent
 
 
-def test_what_is_found_comes_with_its_picture():
+def test_figures_move_through_their_keys_and_round_again():
     made = memory()
-    made.pictures.copy_(torch.arange(3).view(3, 1, 1, 1).expand_as(made.pictures))
-    sheet = made(torch.eye(6)[2].view(1, 1, 6), torch.ones(1, 1, dtype=torch.bool))
-    assert sheet.picture.unique().tolist() == [2]
+    made.keys.copy_(torch.tensor([1, 4, 2]))
+    made.loops.copy_(torch.tensor([1.0, 2.0, 1.0]))
+    shades = torch.tensor(
+        [9, 0, 10, 20, 30, 50, 60], dtype=torch.uint8
+    )  # of the keys of each figure, one after another
+    made.artwork = Drawn([shades.view(7, 1, 1, 1).expand(7, 4, 16, 16)], torch.tensor([0, 1, 5]))
+    for figure, seconds, shade in (
+        (0, 0.7, 9.0),
+        (1, 0.0, 0.0),
+        (1, 0.5, 10.0),
+        (1, 0.75, 15.0),
+        (1, 1.75, 15.0),  # between the last key and the first
+        (1, 2.5, 10.0),
+        (1, -0.5, 30.0),
+        (2, 0.5, 60.0),
+    ):
+        picture = made.picture(torch.tensor([figure]), torch.tensor([seconds]), 0)
+        assert torch.allclose(picture * 255, torch.tensor(shade)), (figure, seconds)
+
+
+def test_pictures_in_a_file_are_read_as_they_are_in_memory(tmp_path: Path):
+    torch.manual_seed(0)
+    coarse = torch.nn.functional.interpolate(torch.rand(3, 4, 4, 4), (16, 16), mode="bilinear")
+    coarse[:, :3] *= coarse[:, 3:]
+    pictures = (coarse * 255).round().byte()
+    path = write_artwork(tmp_path / "figures.zip", pictures, [2, 1], quality=100)
+    keys = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 0])
+    for level in (0, 2):
+        filed = Filed(path, 16).keys(level, *keys)
+        held = Drawn(halved(pictures), torch.tensor([0, 2])).keys(level, *keys)
+        assert (filed.float() - held.float()).abs().mean() < 4
+    with pytest.raises(WeightsError, match="16x16, not 32x32"):
+        Filed(path, 32).keys(0, torch.tensor([0]), torch.tensor([0]))
 
 
 def test_a_pointer_that_is_sure_looks_where_it_should():

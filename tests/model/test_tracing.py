@@ -6,7 +6,19 @@ import pytest
 import torch
 
 from sora_cli.model import tracing
-from sora_cli.model.tracing import GREY, Area, Pose, Traced, behind_figures, fit_pose, moments, steadied, traced
+from sora_cli.model.artwork import halved
+from sora_cli.model.tracing import (
+    GREY,
+    Area,
+    Pictures,
+    Pose,
+    Traced,
+    behind_figures,
+    fit_pose,
+    moments,
+    steadied,
+    traced,
+)
 
 SIDE = 8
 
@@ -18,7 +30,7 @@ def area(columns: int = 20, rows: int = 12, left: int = 0, top: int = 0, width: 
 
 
 def pose(x: float = 0.5, y: float = 0.5, size: float = 0.5, mirrored: float = 0.0, frames: int = 2) -> Pose:
-    return Pose(*(torch.full((1, frames), value) for value in (x, y, size, mirrored, 1.0)))
+    return Pose(*(torch.full((1, frames), value) for value in (x, y, size, mirrored, 1.0, 0.0)))
 
 
 def points(there: Pose, where: Area) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,10 +69,11 @@ def test_what_next_to_nothing_shows_is_not_believed():
     assert all(torch.isfinite(each).all() for each in (none.x, none.y, none.size))
 
 
-def still(picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A picture (4, P, P) in [0, 1] as the memory keeps it, and latents that are the mean of each colour."""
+def still(picture: torch.Tensor) -> tuple[Pictures, int, torch.Tensor, torch.Tensor]:
+    """A picture (4, P, P) in [0, 1] that never changes, and latents that are the mean of each colour."""
     patches = torch.eye(3)[:, :, None, None, None].expand(3, 3, 1, 8, 8) / 64
-    return (picture * 255).byte()[None], patches, torch.zeros(3)
+    levels = halved((picture * 255).byte()[None])
+    return lambda _moment, level: levels[level] / 255, picture.shape[-1], patches, torch.zeros(3)
 
 
 def on_grey(drawn: Traced) -> torch.Tensor:
@@ -109,11 +122,11 @@ def test_windows_that_no_figure_reaches_are_as_if_it_had_been_drawn_there(left: 
     where = area(5, 7, left=left, top=9, width=480, height=192)
     walking = replace(pose(0.3, 0.5, 0.2, frames=3), x=torch.tensor([[0.28, 0.3, 0.32]]))
     poses = moments(walking, torch.arange(3)[None] / 6, torch.tensor([6.0]), 4)
-    picture, _, plain = still(half_red())
+    pictures, side, _, plain = still(half_red())
     patches = torch.rand(3, 3, 4, 8, 8)
-    found = traced(poses, picture, patches, plain, where)
+    found = traced(poses, pictures, side, patches, plain, where)
     monkeypatch.setattr(tracing, "_reaching", lambda *_: [True] * 3)
-    drawn = traced(poses, picture, patches, plain, where)
+    drawn = traced(poses, pictures, side, patches, plain, where)
     for name in ("light", "behind", "colours", "cover"):
         assert torch.allclose(getattr(found, name), getattr(drawn, name), atol=1e-4), name
 
@@ -164,18 +177,19 @@ def test_colours_behind_a_figure_are_those_beside_it():
 
 def test_a_moving_figure_moves_within_a_latent_frame_too():
     seconds = torch.tensor([[0.0, 2.5, 6.5, 10.5]]) / 24
-    steady = Pose(0.2 + 0.3 * seconds, 0.5 - 0.1 * seconds, 0.4 * 2**seconds, 0 * seconds, 1 + 0 * seconds)
+    steady = Pose(0.2 + 0.3 * seconds, 0.5 - 0.1 * seconds, 0.4 * 2**seconds, 0 * seconds, 1 + 0 * seconds, 2 * seconds)
     found = moments(steady, seconds, torch.tensor([6.0]), 4)
     for frame, there in enumerate(found):
         at = seconds + (frame - 1.5) / 24 * (seconds > 0)
         assert torch.allclose(there.x, 0.2 + 0.3 * at)
         assert torch.allclose(there.y, 0.5 - 0.1 * at)
         assert torch.allclose(there.size, 0.4 * 2**at)
+        assert torch.allclose(there.moment, 2 * at)
 
 
 def test_what_is_far_away_in_time_says_nothing_of_the_motion():
     seconds = torch.tensor([[0.0, 18.5, 22.5, 22.5]]) / 24  # an anchor before a window, padding behind it
-    jumping = Pose(*(torch.tensor([[0.9, 0.2, 0.3, 0.3]]) for _ in range(3)), 0 * seconds, 1 + 0 * seconds)
+    jumping = Pose(*(torch.tensor([[0.9, 0.2, 0.3, 0.3]]) for _ in range(3)), 0 * seconds, 1 + 0 * seconds, 2 * seconds)
     first, *_, last = moments(jumping, seconds, torch.tensor([6.0]), 4)
     assert torch.allclose((last.x - first.x)[0], torch.tensor([0.0, 0.075, 0.075, 0.0]))
 
@@ -188,7 +202,7 @@ def test_a_figure_never_shrinks_to_less_than_nothing():
 
 def _course(x: torch.Tensor, y: torch.Tensor) -> Pose:
     ones = torch.ones_like(x)
-    return Pose(x, y, ones / 2, 0 * ones, ones)
+    return Pose(x, y, ones / 2, 0 * ones, ones, 0 * ones)
 
 
 RATE = torch.tensor([6.0])

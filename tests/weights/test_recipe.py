@@ -3,6 +3,7 @@
 import importlib
 import random
 import shutil
+from functools import partial
 from itertools import islice
 from types import SimpleNamespace
 
@@ -20,9 +21,19 @@ from sora_cli.model.vae.patch import PatchVAE
 from sora_weights.registry import find_model
 from sora_weights.spec import DiTSpec, PatchVAESpec
 
-world, scenes, vocabulary, examples, feed, training, memory, package = (
+world, scenes, vocabulary, examples, feed, training, courses, memory, package = (
     importlib.import_module(name)
-    for name in ("world", "scenes", "vocabulary", "examples", "feed", "dit_training", "memory", "package")
+    for name in (
+        "world",
+        "scenes",
+        "vocabulary",
+        "examples",
+        "feed",
+        "dit_training",
+        "course_training",
+        "memory",
+        "package",
+    )
 )
 
 
@@ -114,10 +125,44 @@ def test_a_figure_traced_in_its_true_pose_is_where_the_world_draws_it(studio, sp
         rng = random.Random(seed)
         plans = made._whole(rng, 4) if kind == "_whole" else made._crops(rng)
         batch = studio(plans)
-        figures = net.memory.pictures[plans[0].shots.cast.figures]
+        pictures = partial(net.memory.picture, plans[0].shots.cast.figures)
         poses = moments(training.true_pose(batch), batch.place.seconds, batch.place.rate, 4)
-        drawn = traced(poses, figures, net.memory.patches, net.memory.plain, batch.place.area)
+        drawn = traced(poses, pictures, 64, net.memory.patches, net.memory.plain, batch.place.area)
         assert (drawn.cover[:, 0] - batch.figure).abs().mean() < 0.02
+
+
+def test_courses_lead_where_the_world_draws_its_figures(studio, sprites):
+    made = examples.Examples(lambda _: examples.Mixture(1, 0, 0, 0), 0)
+    for seed in range(4):
+        (plan,) = made._whole(random.Random(seed), 1)[:1]
+        drawn = training.true_pose(studio([plan]))
+        said = world.poses(plan.shots.cast, plan.shots.times, sprites.feet)
+        for name in ("x", "y", "size", "mirrored"):
+            assert torch.allclose(getattr(said, name), getattr(drawn, name), atol=1e-3)
+
+
+def test_lessons_of_courses_keep_what_is_known_and_lead_there_steadily(sprites):
+    lessons = courses.Lessons(sprites.feet, seed=2, tokens=512)
+    beside = []
+    for lesson in islice(lessons, 40):
+        b, _, n = lesson.clean.shape[:3]
+        assert lesson.known.shape == lesson.seconds.shape == (b, n)
+        assert not lesson.known.all(1).any()
+        assert torch.isfinite(lesson.clean).all()
+        joins = lesson.known[:, 1:] ^ lesson.known[:, :-1]
+        beside.append(lesson.clean[:, :2, :, 0, 0].diff(dim=2).abs().amax(1)[joins])
+    assert torch.cat(beside).quantile(0.99) < 1.5  # standard deviations of places, in one latent frame
+
+
+def test_a_course_that_is_all_but_drawn_costs_little(sprites):
+    lesson = next(courses.Lessons(sprites.feet, seed=0))
+    features, seen = torch.randn(len(lesson.words), 3, 6), torch.ones(len(lesson.words), 3, dtype=torch.bool)
+
+    def cost(net) -> float:
+        return float(courses.course_loss(net, lesson, features, seen, torch.Generator().manual_seed(0)))
+
+    assert cost(lambda *_: lesson.clean) == 0
+    assert cost(lambda x, *_: torch.zeros_like(x)) > 0.5
 
 
 def test_the_memory_encodes_as_the_autoencoder_does(studio, sprites):
@@ -133,7 +178,7 @@ def test_an_exported_model_begins_a_run_as_it_was(tmp_path):
     shipped = find_model("diorama").folder
     for name in ("text.safetensors", "tokenizer.json"):
         shutil.copy(shipped / name, tmp_path)
-    package.write_model(tmp_path, *package.read_model(shipped))
+    package.write_model(tmp_path, *package.read_model(shipped), shipped / "figures.zip")
     again, before = (load_file(folder / "dit.safetensors") for folder in (tmp_path, shipped))
     assert again.keys() == before.keys()
     for key, tensor in before.items():

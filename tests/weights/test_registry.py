@@ -19,6 +19,7 @@ CONTENTS = {
     "vae.safetensors": b"vae",
     "text.safetensors": b"text",
     "tokenizer.json": b"{}",
+    "figures.zip": b"zip",
 }
 
 
@@ -198,7 +199,7 @@ def test_verify_names_changed_and_missing_files() -> None:
     model.parts["vae"].write_bytes(b"xxx")
     model.parts["dit"].unlink()
     assert {check.file.name: check.ok for check in verify(model)} == {
-        "dit.safetensors": False, "text.safetensors": True, "tokenizer.json": True,
+        "dit.safetensors": False, "figures.zip": True, "text.safetensors": True, "tokenizer.json": True,
         "vae.safetensors": False,
     }  # fmt: skip
     assert {check.found for check in verify(model) if check.file.name == "dit.safetensors"} == {None}

@@ -18,7 +18,7 @@ from sora_cli.model.tracing import Pose
 from sora_weights.families.diorama import FAMILY
 from sora_weights.spec import TextSpec
 
-TOLD = 0.7  # share of batches of crops that are told where the figure stands, as refinement is
+TOLD = 0.8  # share of batches that are told where the figure stands, as most of what is drawn is
 ASTRAY = 0.006  # how far off that is, as a share of the figure's size: what a draft's fit is off by
 BLOTCH = 3  # latents along a blotch
 WORST = 0.8  # how strong blotches are at most, as a share of a channel's deviation
@@ -117,7 +117,7 @@ def true_pose(batch: Batch) -> Pose:
     x, y = area.columns[:, :1] - u[..., 0, 0] / slope, area.rows[:, :1] - v[..., 0, 0] / slope
     mirrored = batch.mirrored[:, None].float().expand_as(slope)
     width, height = area.width[:, None], area.height[:, None]
-    return Pose(x / width, y / height, 2 / slope / area.side, mirrored, torch.ones_like(slope))
+    return Pose(x / width, y / height, 2 / slope / area.side, mirrored, torch.ones_like(slope), batch.moment)
 
 
 def _told(batch: Batch, rng: torch.Generator) -> Pose | None:
@@ -134,6 +134,7 @@ def _told(batch: Batch, rng: torch.Generator) -> Pose | None:
         true.size * (1 + off[2]),
         true.mirrored,
         true.there,
+        true.moment,
     )
 
 
@@ -174,8 +175,9 @@ def denoising_loss(net: DiT, batch: Batch, features: Tensor, seen: Tensor, rng: 
         signal = torch.lerp(signal, start, share * rearrange(learned, "b t -> b 1 t 1 1"))
     noisy = (1 - level) * signal + level * mixed_noise(signal, FAMILY.flow.shared_noise, rng)
     dropped = torch.rand(len(seen), 1, generator=rng, device=device) < 0.1
-    pose = _told(batch, rng) if batch.enlarged is not None else None
-    predicted = net(noisy, timesteps, features, seen & ~dropped, batch.place, batch.mask, pose)
+    pose = _told(batch, rng)
+    told = None if pose is None else net.trace(pose, features, seen, batch.place)
+    predicted = net(noisy, timesteps, features, seen & ~dropped, batch.place, batch.mask, told)
     error = ((batch.latents - predicted) / level.clamp(min=0.02)) ** 2
     weight = rearrange(learned, "b t -> b 1 t 1 1") * (1 + _interest(batch, net.spread))
     if batch.mask is not None:

@@ -264,6 +264,9 @@ def evaluate(
     run: Annotated[Path, typer.Option(help="Folder for caches: sprites and the judge's heads.")],
     count: Annotated[int, typer.Option(min=1, help="Clips to generate.")] = 48,
     steps: Annotated[int, typer.Option(min=1, help="Steps of each clip.")] = 20,
+    guidance: Annotated[
+        float | None, typer.Option(help="Guidance of each clip, the model's default if unsaid.")
+    ] = None,
     size: Annotated[str | None, typer.Option(help="Size of the clips, the model's default if unsaid.")] = None,
     device: Annotated[str, typer.Option(help="Device of the engine; the judge stays on the CPU.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
@@ -275,7 +278,8 @@ def evaluate(
     began, model = time.monotonic(), find_model("diorama")
     sprites = world.load_sprites(assets, threads)
     prompts = choose_prompts(count)
-    wishes = [Wishes(prompt=p.text, seed=p.seed, size=size, steps=steps, device=device) for p in prompts]
+    asked = {"size": size, "steps": steps, "guidance": guidance, "device": device}
+    wishes = [Wishes(prompt=p.text, seed=p.seed, **asked) for p in prompts]
     requests = [resolve("generate", wish, model.defaults) for wish in wishes]
     width, height = requests[0].width, requests[0].height
     judge = load_judge(run / f"judge-{width}x{height}.safetensors", sprites, width, height)
@@ -289,7 +293,13 @@ def evaluate(
         contact_sheet(rows[:SHEET_ROWS]).save(sheet)
     if json_file is not None:
         facts = {"model": model.digest(), "minutes": round(minutes, 2), "machine": machine()}
-        facts |= {"size": f"{width}x{height}", "steps": steps, "device": device, "vae": [asdict(f) for f in vae]}
+        facts |= {
+            "size": f"{width}x{height}",
+            "steps": steps,
+            "guidance": requests[0].guidance,
+            "device": device,
+            "vae": [asdict(f) for f in vae],
+        }
         json_file.write_text(json.dumps(facts | {"clips": [asdict(score) for score in scores]}, indent=1) + "\n")
     print(table(vae, scores))
 

@@ -13,7 +13,7 @@ from einops import rearrange, reduce
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 from vocabulary import CAMERAS_OF_MOTION, MOTIONS, SCENES, SUBJECTS, caption
-from world import Shots, Sprites, View, draw, draw_scenario, figure_pixels, in_order, shots_of
+from world import ANIMATED, LATER, Shots, Sprites, View, draw, draw_scenario, figure_pixels, in_order, shots_of
 
 from sora_cli.model.dit import STILL_RATE, Place, seconds_of
 from sora_cli.model.vae.patch import SPACE, TIME, PatchVAE
@@ -56,14 +56,16 @@ class Mixture:
 class Batch:
     """Examples of one size, or padded to one: latents (b, c, t, h, w); `figure`, the share of each that is figure,
     (b, t, h, w); `artwork`, the point of the figure that each shows, (b, 2, t, h, w); which figures are `mirrored`,
-    (b,); mask (b, t, h, w) or None; place; rows of the caption table (b,); the highest timestep to train at; and what
-    the latents would be had the picture been enlarged from a smaller one, for crops.
+    (b,), and at which `moment` of their animation they are, in seconds, (b, t); mask (b, t, h, w) or None; place; rows
+    of the caption table (b,); the highest timestep to train at; and what the latents would be had the picture been
+    enlarged from a smaller one, for crops.
     """
 
     latents: Tensor
     figure: Tensor
     artwork: Tensor
     mirrored: Tensor
+    moment: Tensor
     mask: Tensor | None
     place: Place
     words: Tensor
@@ -128,13 +130,14 @@ def padded(parts: Sequence[Batch]) -> Batch:
 
     mask = torch.cat([filled(torch.ones_like(part.figure, dtype=torch.bool)) for part in parts])
     lengths = {"seconds": t, "rows": h, "columns": w}
+    moment = torch.cat([_extended(part.moment, t) for part in parts])
     where = {
         name: torch.cat([_extended(getattr(part.place, name), lengths.get(name)) for part in parts])
         for name in Place.__slots__
     }
     mirrored, words = (torch.cat([getattr(part, name) for part in parts]) for name in ("mirrored", "words"))
     figure, artwork = joined("figure"), joined("artwork")
-    return Batch(joined("latents"), figure, artwork, mirrored, mask, Place(**where), words, parts[0].noisiest)
+    return Batch(joined("latents"), figure, artwork, mirrored, moment, mask, Place(**where), words, parts[0].noisiest)
 
 
 def _extended(row: Tensor, length: int | None) -> Tensor:
@@ -179,6 +182,7 @@ class Studio:
             _pooled(share)[:, 0, first:],
             _pooled(artwork)[:, :, first:],
             plan.mirrored.to(video.device),
+            moments_of(plan.shots)[:, first:].to(video.device),
             None,
             plan.place.to(video.device),
             plan.words.to(video.device),
@@ -306,6 +310,12 @@ def _around(middle: tuple[float, float], view: View, size: tuple[int, int], rng:
         wanted = centre - side / 2 + rng.uniform(-PATCH, PATCH)
         corner.append(min(max(0, PATCH * round(wanted / PATCH)), max(0, (length - side) // PATCH * PATCH)))
     return replace(view, left=corner[0], top=corner[1], crop_width=size[0], crop_height=size[1])
+
+
+def moments_of(shots: Shots) -> Tensor:
+    """The middles of latent frames in seconds of the figures' animations, (b, t)."""
+    times = torch.cat([shots.times[:, :1].expand(-1, TIME - 1), shots.times], 1)
+    return reduce(times, "b (t T) -> b t", "mean", T=TIME) + shots.cast.dice(ANIMATED) * LATER
 
 
 def _pooled(share: Tensor) -> Tensor:

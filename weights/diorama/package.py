@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,13 +15,16 @@ LICENCE = "Apache-2.0; artwork of its training: Microsoft Fluent emoji, MIT; tex
 ABOUT = "the small built-in model: toy figures in drawn scenes, trained by this project (weights/README.md)"
 
 
-def write_model(folder: Path, dit: Mapping[str, Tensor], vae: Mapping[str, Tensor]) -> None:
-    """Write dit.safetensors, vae.safetensors and diorama.json beside the text encoder that is there already."""
+def write_model(folder: Path, dit: Mapping[str, Tensor], vae: Mapping[str, Tensor], figures: Path) -> None:
+    """Write dit.safetensors, vae.safetensors, a copy of the `figures` and diorama.json beside the text encoder that is
+    there already.
+    """
+    shutil.copyfile(figures, folder / "figures.zip")
     for name, tensors in (("dit", dit), ("vae", vae)):
         save_file({k: _packed(k, v) for k, v in tensors.items()}, folder / f"{name}.safetensors")
         (folder / f"{name}.safetensors").chmod(0o644)
     entries = len(load_file(folder / "text.safetensors")["embeddings.word_embeddings.weight"])
-    files = ("dit.safetensors", "text.safetensors", "tokenizer.json", "vae.safetensors")
+    files = ("dit.safetensors", "figures.zip", "text.safetensors", "tokenizer.json", "vae.safetensors")
     description = {
         "name": "diorama",
         "about": ABOUT,
@@ -33,7 +37,7 @@ def write_model(folder: Path, dit: Mapping[str, Tensor], vae: Mapping[str, Tenso
             "fps": "24",
             "seconds": 2.0,
             "steps": 12,
-            "guidance": 3.5,
+            "guidance": 1.0,
             "min_side": 16,
         },
         "files": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files},

@@ -10,16 +10,19 @@ from typing import Any
 
 import checkpoint
 import torch
+from course_training import Lessons, course_loss
 from dit_training import Captions, denoising_loss
 from examples import Batch, Examples, Mixture, Studio, latent_spread
 from feed import Feed
-from memory import Covering, Pointing, fill_memory
+from memory import Covering, Pointing, animate, fill_memory, write_figures
 from team import Team
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from vae_training import Camera, Crops, decibels, decoder_loss, fit_components, load_vae, random_crops
 from world import Sprites
 
 from sora_cli.engine.devices import native_dtype
+from sora_cli.model.course import Course
 from sora_cli.model.dit import DiT
 from sora_cli.model.vae.patch import PatchVAE
 from sora_weights.spec import DiTSpec, PatchVAESpec
@@ -129,6 +132,40 @@ def train_autoencoder(run: Path, sprites: Sprites, timetable: Timetable, device:
     report()
 
 
+def train_courses(run: Path, sprites: Sprites, captions: Captions, timetable: Timetable) -> None:
+    """Train in `run` what says where figures go, from its last checkpoint if there is one, on the CPU."""
+    kept, net, facts = run / "course.safetensors", Course(DiTSpec()), {"steps": 0, "courses": 0, "minutes": 0.0}
+    if kept.exists():
+        tensors, facts = checkpoint.load(kept)
+        net.load_state_dict(checkpoint.part(tensors, "net"))
+    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(LONGEST_AVERAGE))
+    optimiser = torch.optim.AdamW(net.parameters(), betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    lessons, dice = Lessons(sprites.feet, facts["steps"]), torch.Generator().manual_seed(facts["steps"])
+    clock, before, losses = Clock(timetable.minutes), facts["minutes"], list[Tensor]()
+
+    def keep() -> None:
+        facts["minutes"] = round(before + (time.monotonic() - clock.began) / 60, 2)
+        tensors = {f"net.{k}": v for k, v in net.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in average.module.state_dict().items()}
+        checkpoint.save(kept, tensors, facts)
+
+    while clock.running:
+        lesson = next(lessons)
+        features, seen = (table[lesson.words] for table in captions[:2])
+        loss = course_loss(net, lesson, features.float(), seen, dice)
+        make_step(optimiser, net, loss, timetable.rate_at(clock.gone, facts["steps"]))
+        average.update_parameters(net)
+        facts["steps"] += 1
+        facts["courses"] += len(lesson.words)
+        losses.append(loss.detach())
+        if clock.due("report", REPORT_SECONDS):
+            log(run, "course", f"{facts} {torch.stack(losses).mean():.4f}")
+            losses.clear()
+        if clock.due("keep", KEEP_SECONDS):
+            keep()
+    keep()
+
+
 class DenoiserRun:
     """The denoiser in training: network, running average, optimiser, and what was done so far."""
 
@@ -145,6 +182,10 @@ class DenoiserRun:
             self.net.spread.copy_(latent_spread(studio, few, 100))
             fill_memory(self.net, captions, studio.sprites, studio.vae)
             self.average.load_state_dict(self.net.state_dict())
+        for net in (self.net, self.average):
+            animate(net, studio.sprites)
+        if self.team.leads and not (run / "figures.zip").exists():
+            write_figures(run / "figures.zip", studio.sprites)
         self.pointing, self.covering = Pointing(self.net), Covering(self.net)
 
     def _restore(self) -> None:

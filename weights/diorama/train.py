@@ -6,6 +6,7 @@ by itself after `--minutes`, and runs the same on a CPU and on one GPU.
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -22,9 +23,13 @@ from dit_training import caption_table  # noqa: E402
 from examples import Examples, Mixture, Studio  # noqa: E402
 from feed import Feed  # noqa: E402
 from package import read_model, write_model  # noqa: E402
-from runs import DenoiserRun, Timetable, train_autoencoder  # noqa: E402
+from runs import DenoiserRun, Timetable, train_autoencoder, train_courses  # noqa: E402
 from text_encoder import prune  # noqa: E402
+from torch import Tensor  # noqa: E402
 from vae_training import load_vae  # noqa: E402
+
+from sora_cli.model.dit import DiT  # noqa: E402
+from sora_weights.spec import DiTSpec  # noqa: E402
 
 BUILTIN = HERE.parent / "sora_weights" / "builtin"
 
@@ -96,6 +101,22 @@ def dit(
     training.train(examples, Timetable(rate, minutes, settle), Feed(examples, studio, device, workers, times))
 
 
+@app.command()
+def course(
+    assets: AssetsOpt,
+    run: RunOpt,
+    minutes: MinutesOpt = 15.0,
+    settle: SettleOpt = 0.5,
+    rate: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
+    threads: ThreadsOpt = 1,
+) -> None:
+    """Train what says where figures go; it needs nothing of the others and no GPU."""
+    torch.set_num_threads(threads)
+    sprites = world.load_sprites(assets, os.cpu_count() or 1)
+    captions = caption_table(run / "captions.safetensors", BUILTIN, "cpu")
+    train_courses(run, sprites, captions, Timetable(rate, minutes, settle))
+
+
 def _later(images: float, closeups: float, clips: float, later_clips: float | None, mixed: float) -> Mixture:
     """The mixture of the second half of the time."""
     wanted = clips if later_clips is None else later_clips
@@ -109,9 +130,16 @@ def begin(run: RunOpt, source: Annotated[Path, typer.Option(help="Folder of an e
     dit, vae = read_model(source)
     started = {"steps": 0, "views": 0, "minutes": 0.0}
     checkpoint.save(run / "vae.safetensors", {f"vae.{k}": v.float() for k, v in vae.items()}, started)
-    wide = {k: v.float() if v.is_floating_point() else v for k, v in dit.items()}
-    copies = {f"{copy}.{k}": v.clone() for copy in ("net", "average") for k, v in wide.items()}
-    checkpoint.save(run / "dit.safetensors", copies, started)
+    dit = {k: v.float() if v.is_floating_point() else v for k, v in dit.items()}
+    if courses := checkpoint.part(dit, "course"):
+        checkpoint.save(run / "course.safetensors", _twice(courses), started | {"courses": 0})
+    fresh = DiT(DiTSpec()).state_dict()  # what the model was made without begins as there
+    checkpoint.save(run / "dit.safetensors", _twice(fresh | {k: v for k, v in dit.items() if k in fresh}), started)
+
+
+def _twice(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A network, and its average over time."""
+    return {f"{copy}.{name}": value.clone() for copy in ("net", "average") for name, value in tensors.items()}
 
 
 @app.command()
@@ -120,7 +148,10 @@ def export(
 ) -> None:
     """Write the averaged weights as float16, and diorama.json with checksums, where the tool finds them."""
     tensors, facts = checkpoint.load(run / "dit.safetensors")
-    write_model(target, checkpoint.part(tensors, "average"), load_vae(run / "vae.safetensors").state_dict())
+    courses, _ = checkpoint.load(run / "course.safetensors")
+    dit = checkpoint.part(tensors, "average")
+    dit |= {f"course.{name}": value for name, value in checkpoint.part(courses, "average").items()}
+    write_model(target, dit, load_vae(run / "vae.safetensors").state_dict(), run / "figures.zip")
     typer.echo(f"{target}: {facts}")
 
 

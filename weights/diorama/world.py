@@ -21,9 +21,13 @@ from scenes import PAINTERS, colour
 from torch import Tensor
 from vocabulary import CAMERAS, CAMERAS_OF_MOTION, MOTIONS, SCENES, SUBJECTS, held_out
 
+from sora_cli.model.tracing import Pose
+
 LARGEST_FIGURE = 0.75  # units along a figure's side, at most
 GROUND = 0.30  # where feet stand, in units below the centre
 SPRITE_FPS = 24
+ANIMATED = 12  # which of the dice says how far on a figure's animation is when a clip begins
+LATER = 3  # seconds of that at most
 LARGEST = 256  # pixels along a side of the artwork; smaller levels halve it down to SMALLEST
 SMALLEST = 32
 AT_ONCE = {"cpu": 2**21, "cuda": 2**24}  # pixels that are drawn at once, about
@@ -217,6 +221,25 @@ def paths(cast: Cast, times: Tensor) -> Path2D:
     return Path2D(x.expand_as(times), lift, size.expand_as(times), right)
 
 
+def poses(cast: Cast, times: Tensor, feet: Tensor) -> Pose:
+    """Where the figures of a cast, who stand on `feet` (subjects,), are seen at `times` (b, T)."""
+    path, (shift, zoom) = paths(cast, times), _camera(cast, times)
+    width, height, _, _ = cast.sides
+    unit = torch.minimum(width, height)
+    x = (path.x - shift) / zoom * unit / width + 0.5
+    y = _middle(cast, path, feet) / zoom * unit / height + 0.5
+    size = path.size / zoom * unit / (width * height).sqrt()
+    moment = times + cast.dice(ANIMATED) * LATER
+    return Pose(x, y, size, path.mirrored.expand_as(x), torch.ones_like(x), moment)
+
+
+def _middle(cast: Cast, path: Path2D, feet: Tensor) -> Tensor:
+    """How far below the picture's centre the middles of figures are, (b, T), in units."""
+    bottom = GROUND - 0.08 * cast.dice(7) * (1 - cast.has("stands"))
+    lowest = feet[cast.figures][:, None] - 0.5
+    return bottom - path.lift - lowest * path.size
+
+
 def _camera(cast: Cast, times: Tensor) -> tuple[Tensor, Tensor]:
     """Where cameras look (x, in units) and how far they see (1 = the whole picture), (b, T) each."""
     speed = 0.08 + 0.06 * cast.dice(6)
@@ -310,13 +333,11 @@ def _figure(
     figure each pixel shows, (n, 2, h, w): x and y from -1 to 1.
     """
     frames = times.shape[1]
-    size, centre_x, stands = (_each(each, frames) for each in (path.size, path.x, cast.has("stands")))
-    bottom = GROUND - 0.08 * cast.dice(7) * (1 - cast.has("stands"))
-    lowest = sprites.feet[cast.figures][:, None] - 0.5
-    centre_y = _each(bottom - path.lift - lowest * path.size, frames)
+    middle = _middle(cast, path, sprites.feet)
+    size, centre_x, centre_y, stands = (_each(each, frames) for each in (path.size, path.x, middle, cast.has("stands")))
     u = (x - centre_x) / (size / 2)
     v = (y - centre_y) / (size / 2)
-    pose = torch.floor((times + cast.dice(12) * 3) * SPRITE_FPS + 0.5).long()
+    pose = torch.floor((times + cast.dice(ANIMATED) * LATER) * SPRITE_FPS + 0.5).long()
     index = sprites.first[cast.figures][:, None] + pose % sprites.count[cast.figures][:, None]
     facing = _each(1 - 2 * path.mirrored, frames)
     grid = torch.stack([(u * facing).squeeze(1), v.squeeze(1)], -1)

@@ -40,8 +40,8 @@ class DiTSpec:
     """diorama's diffusion transformer (`sora_cli.model.dit`).
 
     Tokens are `patch` x `patch` latents of one latent frame; a latent is `space` pixels wide and `time` frames long;
-    prompts are padded to `text_tokens`. Its memory holds `figures`, each as a picture of `artwork` x `artwork` pixels
-    and in `views` of `sheet` x `sheet` latents.
+    prompts are padded to `text_tokens`. Its memory holds `figures`, each as pictures of `artwork` x `artwork` pixels
+    and in `views` of `sheet` x `sheet` latents. Where they go is denoised by `course_depth` layers of `course_width`.
     """
 
     channels: int = 32
@@ -55,7 +55,9 @@ class DiTSpec:
     figures: int = 48
     views: int = 2
     sheet: int = 8
-    artwork: int = 192
+    artwork: int = 256
+    course_width: int = 128
+    course_depth: int = 4
     space: int = 8
     time: int = 4
 

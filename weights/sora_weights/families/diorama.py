@@ -13,7 +13,7 @@ from sora_weights.spec import Defaults, DiTSpec, Family, FlowSpec, Grid, Model, 
 
 DESCRIPTION = "diorama.json"
 NETWORKS = ("dit", "text", "vae")
-FILES = ("dit.safetensors", "text.safetensors", "tokenizer.json", "vae.safetensors")
+FILES = ("dit.safetensors", "figures.zip", "text.safetensors", "tokenizer.json", "vae.safetensors")
 LARGEST = {
     "width": 8192,
     "depth": 128,
@@ -25,6 +25,8 @@ LARGEST = {
     "views": 64,
     "sheet": 256,
     "artwork": 4096,
+    "course_width": 4096,
+    "course_depth": 64,
     "space": 64,
     "time": 64,
 }
@@ -60,7 +62,8 @@ def describe(folder: Path) -> Model:
         licence=described.take("licence", manifest.text),
         about=described.take("about", manifest.text),
         parts=MappingProxyType(
-            {"tokenizer": folder / "tokenizer.json"} | {name: folder / f"{name}.safetensors" for name in NETWORKS}
+            {"tokenizer": folder / "tokenizer.json", "figures": folder / "figures.zip"}
+            | {name: folder / f"{name}.safetensors" for name in NETWORKS}
         ),
         grid=Grid(space=8, patch=16, time=4),
         vocabulary=described.take("vocabulary", manifest.words),
