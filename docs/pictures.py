@@ -44,7 +44,7 @@ app = typer.Typer(add_completion=False, help=__doc__)
 def sora(*arguments: str, output: Path) -> list[Image.Image]:
     """The frames that a command makes."""
     command = [str(Path(sys.executable).with_name("sora")), *arguments, "-q", "-o", str(output)]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return frames(output)
 
 

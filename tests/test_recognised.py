@@ -1,6 +1,8 @@
 """Beside given frames: what diorama knows goes on, what it doesn't know is held, and a note says which."""
 
+import zipfile
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,8 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors import safe_open
 
+from sora_cli.model.artwork import name_of
 from sora_weights.registry import find_model
 
 MODEL = find_model("diorama")
@@ -17,11 +19,9 @@ MODEL = find_model("diorama")
 
 def figure_of(name: str) -> Image.Image:
     """A figure of diorama's memory, 64x64, with transparency."""
-    with safe_open(MODEL.parts["dit"], "numpy") as weights:
-        pixels = weights.get_tensor("memory.pictures")[MODEL.figures.index(name)].astype(np.float32) / 255
-    colours = pixels[:3] / np.maximum(pixels[3:], 1e-3)
-    rgba = np.concatenate([colours.clip(0, 1), pixels[3:]]).transpose(1, 2, 0)
-    return Image.fromarray((rgba * 255).round().astype(np.uint8)).resize((64, 64))
+    with zipfile.ZipFile(MODEL.parts["figures"]) as file:
+        packed = file.read(name_of(MODEL.figures.index(name), 0))
+    return Image.open(BytesIO(packed)).convert("RGBA").resize((64, 64))
 
 
 @pytest.fixture

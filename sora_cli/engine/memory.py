@@ -24,7 +24,7 @@ from sora_weights.spec import (
 )
 
 MB = 2**20
-LIBRARIES = 310 * MB  # the interpreter, torch, FFmpeg and what they leave behind
+LIBRARIES = 360 * MB  # the interpreter, torch, FFmpeg and what they leave behind
 TRANSFORMERS = 190 * MB  # the library of that name, which published models' text encoders come from
 SIDES = (96, 64, 48, 32, 24, 16)  # sides of decoder tiles, in latents: the first that fits is taken
 FLOAT = 4

@@ -16,7 +16,7 @@ from torch import Tensor
 from sora_weights.errors import WeightsError
 
 LEVELS = 4  # sizes that the pictures are kept in, each half of the one before
-KEPT = 32  # keys of a file that are kept in memory, at all sizes
+KEPT = 24  # keys of a file that are kept in memory, at all sizes
 
 
 class Artwork(Protocol):
