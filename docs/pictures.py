@@ -23,7 +23,7 @@ sys.path[:0] = [str(HERE.parent), *(str(HERE.parent / name) for name in ("weight
 
 import world  # noqa: E402
 
-PROMPTS = """"a cat at sunset, a dog on a beach, a car in the snow, a fish underwater, a rocket at night, a butterfly in
+PROMPTS = """a cat at sunset, a dog on a beach, a car in the snow, a fish underwater, a rocket at night, a butterfly in
 a forest, a penguin in the snow, a turtle on a beach, a horse at sunset, a duck in a forest, a tiger in a
 meadow, an elephant in a desert, a train in a city, an owl at night, a sailboat on a beach, a rabbit in a
 meadow, a snowman in the snow, a giraffe in a desert, a dolphin underwater, a bus in a city, an airplane at
