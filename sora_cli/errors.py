@@ -63,6 +63,11 @@ def one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
+def resume_hint(error: BaseException) -> str | None:
+    """The command that goes on with the work that an error has stopped, if that was kept."""
+    return next((note for note in getattr(error, "__notes__", ()) if note.startswith(RESUME)), None)
+
+
 def as_sora_error(error: BaseException) -> SoraError:
     """The one line that stands for `error`, whatever raised it."""
     from sora_weights.errors import WeightsError

@@ -35,6 +35,8 @@ def _request(found: Mapping[str, Any], command: str) -> Request:
     request = Request.from_json(found["request"])
     if request.command != command:
         raise SoraError("bad_input", "request.command", f"it is not {command}; name a file that sora made")
+    if request.files or request.mode is not None or request.prompt_b is not None:
+        raise SoraError("bad_input", "request", f"sora {command} takes no clips; name a file that sora made")
     return request
 
 

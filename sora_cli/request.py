@@ -83,6 +83,11 @@ class Request:
         return tuple(path for path in (self.image, self.last, self.clip, self.other) if path is not None)
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """All files that the video is made of."""
+        return self.sources if self.mask is None else (*self.sources, self.mask)
+
+    @property
     def seconds(self) -> Fraction:
         """How long the video lasts, exactly."""
         return self.frames / self.fps

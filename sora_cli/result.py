@@ -1,7 +1,7 @@
 """What a command hands back, and its JSON."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal, Protocol
@@ -65,10 +65,16 @@ def merge(results: Sequence[Result]) -> Result:
         outputs=tuple(output for result in results for output in result.outputs),
         model=results[0].model,
         notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),
-        metrics=results[0].metrics,
+        metrics={name: _all(result.metrics[name] for result in results) for name in results[0].metrics},
         timings={stage: sum(result.timings.get(stage, 0.0) for result in results) for stage in stages},
         peak={place: _highest(result.peak.get(place) for result in results) for place in places},
     )
+
+
+def _all(values: Iterable[Any]) -> Any:
+    """One measure of several results: where there are lists, the entries of all, else that of the first."""
+    first, *others = values
+    return first if not isinstance(first, tuple) else sum(others, first)
 
 
 def _highest(values: Any) -> int | None:

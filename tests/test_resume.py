@@ -92,6 +92,27 @@ def test_a_death_while_the_file_is_made_leaves_nothing_that_resume_does_not_mend
     assert not stopped_jobs()
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_a_death_between_the_names_of_a_sequence_leaves_it_whole_after_resume(spawn: Any, force: bool):
+    (spawn.modules / "dying.py").write_text(
+        "import os, sys\n"
+        "from sora_cli.media.staging import Staging\n"
+        "name = Staging._publish_one\n"
+        "Staging._publish_one = lambda self, part, target: (\n"
+        "    os._exit(9) if '0002' in target.name else name(self, part, target)\n"
+        ")\n"
+        "from sora_cli.app import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    small = ("generate", "a cat", "--size", "32x32", "--frames", 5, "--steps", 1, "--seed", 1, "-q")
+    small = (*small, "-o", "f/%04d.png", *(["--force"] if force else []))
+    assert finish(spawn(*small, module="dying"))[0] == 9
+    code, _, err = finish(spawn("resume"))
+    assert code == 0, err
+    assert sorted(path.name for path in (spawn.folder / "f").iterdir()) == [f"{k:04d}.png" for k in range(5)]
+    assert not stopped_jobs()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_keeps_the_job_and_says_how_to_go_on(spawn: Any, number: signal.Signals):
     heard = lambda: signal.signal(number, signal.SIG_DFL)  # noqa: E731 - whatever the tests themselves ignore
@@ -113,3 +134,37 @@ def test_a_signal_keeps_the_job_and_says_how_to_go_on(spawn: Any, number: signal
 def test_nothing_to_resume_is_said_in_one_line(sora: Callable[..., Any]):
     assert sora("resume", "no-such-job").code == 2
     assert "resume --list" in sora("resume").err
+
+
+def test_what_was_not_begun_of_several_results_waits_too(spawn: Any):
+    command = ("generate", "a cat", "--size", "64x48", "--frames", 9, "--steps", 2, "--seed", 5, "--count", 3)
+    process = spawn(*command, "-o", "cat.mkv", "--json-stream")
+    for line in process.stdout:
+        if '"type": "step"' in line:
+            break
+    process.send_signal(signal.SIGINT)
+    assert finish(process)[0] == 130
+    for _ in range(3):
+        assert finish(spawn("resume"))[0] == 0
+    assert finish(spawn("resume"))[0] == 2
+    for seed in range(3):
+        alone = (*command[:-4], "--seed", 5 + seed, "-o", "alone.mkv", "--force")
+        assert finish(spawn(*alone))[0] == 0
+        assert (read(spawn.folder / f"cat-{seed}.mkv") == read(spawn.folder / "alone.mkv")).all()
+
+
+def test_a_name_that_was_taken_meanwhile_is_told_before_the_work(spawn: Any):
+    process = spawn("generate", "a cat", "--size", "64x48", "--frames", 9, "-o", "cat.mkv", "--json-stream")
+    for line in process.stdout:
+        if '"type": "step"' in line:
+            break
+    process.send_signal(signal.SIGINT)
+    assert finish(process)[0] == 130
+    (spawn.folder / "cat.mkv").touch()
+    code, _, err = finish(spawn("resume"))
+    assert code == 2
+    assert "--force" in err
+    code, out, _ = finish(spawn("resume", "-o", "other.mkv"))
+    assert (code, Path(out.strip())) == (0, spawn.folder / "other.mkv")
+    assert len(read(spawn.folder / "other.mkv")) == 9
+    assert (spawn.folder / "cat.mkv").stat().st_size == 0

@@ -40,12 +40,15 @@ def rope_table(positions: Tensor, dims: tuple[int, ...], theta: float = 10000.0)
     """
     if positions.shape[-1] != len(dims) or any(dim % 2 for dim in dims):
         raise ValueError(f"rope_table: dims {dims} must be even, one for each of {positions.shape[-1]} axes")
+    device = positions.device
+    if device.type == "mps":  # has no float64
+        positions = positions.cpu()
     angles = [
         axis.double()[..., None] * _frequencies(dim, theta, positions.device)
         for axis, dim in zip(positions.unbind(-1), dims, strict=True)
     ]
     angle = torch.cat(angles, dim=-1)
-    return angle.cos().float(), angle.sin().float()
+    return angle.cos().float().to(device), angle.sin().float().to(device)
 
 
 def turns(cos: Tensor, sin: Tensor) -> Tensor:

@@ -10,11 +10,11 @@ import typer
 from sora_cli import naming
 from sora_cli.claims import Claims
 from sora_cli.console import Console
-from sora_cli.errors import SoraError
+from sora_cli.errors import SoraError, resume_hint
 from sora_cli.guard import before_dashes
 from sora_cli.options import console_of, is_named, wishes_of
 from sora_cli.request import DEFAULT_MODEL, MAX_SEED, MAX_TEXT, Request, Wishes, bad, resolve, rounding_note
-from sora_cli.result import merge
+from sora_cli.result import Result, merge
 from sora_weights.spec import Model
 
 LEAST_SIDE = 16  # pixels
@@ -63,7 +63,8 @@ def _make(context: typer.Context, request: Request, notes: list[str], paths: tup
 def _stem(request: Request) -> str:
     """What a fresh name is made of: the clip's name and what was done to it, else the prompt or the picture's name."""
     if request.clip is not None:
-        return f"{Path(request.clip).stem} {request.command}"
+        clip = Path(request.clip)
+        return f"{clip.parent.name if '%' in clip.name else clip.stem} {request.command}"
     return request.prompt or (Path(request.image).stem if request.image else request.command)
 
 
@@ -183,19 +184,21 @@ def _planned(request: Request, delivery: Delivery) -> dict[str, Any]:
 
 
 def _render(request: Request, delivery: Delivery, asked: dict[str, Any], console: Console) -> None:
-    """Makes each result, with seeds that follow one another."""
+    """Makes each result, with seeds that follow one another. When one is stopped, the others wait for `sora resume`."""
     from sora_cli.engine.render import render
 
+    requests = [replace(request, seed=request.seed + k) for k in range(len(delivery.paths))]
+    how = {"force": delivery.force, "embed_metadata": delivery.embed_metadata}
+    results: list[Result] = []
     with naming.made_folder(delivery.output):
-        results = [
-            render(
-                replace(request, seed=request.seed + k),
-                output=path,
-                force=delivery.force,
-                embed_metadata=delivery.embed_metadata,
-                preview=delivery.preview,
-                progress=console,
-            )
-            for k, path in enumerate(delivery.paths)
-        ]
+        try:
+            for each, path in zip(requests, delivery.paths, strict=True):
+                results.append(render(each, output=path, preview=delivery.preview, progress=console, **how))
+        except BaseException as error:
+            later = slice(len(results) + 1, None)
+            if resume_hint(error) is not None:
+                from sora_cli.engine.render import put_off
+
+                put_off(requests[later], delivery.paths[later], **how)
+            raise
     console.result(merge(results), command=request.command, seed=request.seed, request=asked)

@@ -1,13 +1,17 @@
 """`sora resume`: a job that was stopped goes on."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from sora_cli.errors import SoraError
-from sora_cli.options import DebugOpt, JsonOpt, JsonStreamOpt, QuietOpt, console_of
+from sora_cli.options import DebugOpt, ForceOpt, JsonOpt, JsonStreamOpt, QuietOpt, console_of
 
 ListOpt = Annotated[bool, typer.Option("--list", help="List the jobs that were stopped.")]
+ResultOpt = Annotated[
+    str | None, typer.Option("--output", "-o", metavar="PATH", help="Where the result goes. [default: as asked before]")
+]
 JobArg = Annotated[str | None, typer.Argument(metavar="JOB", help="The job to finish. [default: the last one]")]
 
 
@@ -15,6 +19,8 @@ def resume(
     context: typer.Context,
     job: JobArg = None,
     listed: ListOpt = False,
+    output: ResultOpt = None,
+    force: ForceOpt = False,
     json: JsonOpt = False,
     json_stream: JsonStreamOpt = False,
     quiet: QuietOpt = False,
@@ -36,7 +42,8 @@ def resume(
         raise SoraError("bad_usage", told, "see sora resume --list")
     request = chosen[-1].request
     console.again = ["sora", "resume", chosen[-1].name]
-    console.result(go_on(chosen[-1], console), command=request.command, seed=request.seed, request=request.to_json())
+    made = go_on(chosen[-1], console, None if output is None else Path(output).absolute(), force=force)
+    console.result(made, command=request.command, seed=request.seed, request=request.to_json())
 
 
 def _facts(job: Any) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Denoisers as the engine knows them: a family's network, bound to words, to a place and to what it is shown."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Protocol
 
 import torch
@@ -13,12 +15,13 @@ from sora_cli.engine.canvas import Level
 from sora_cli.engine.denoiser import Network, Window
 from sora_cli.engine.reel import Span
 from sora_cli.model.cogvideox import CogVideoXTransformer
-from sora_cli.model.dit import STILL_RATE, DiT, locate, seconds_of
+from sora_cli.model.dit import LEARNED, STILL_RATE, DiT, Reliance, locate, seconds_of
 from sora_cli.model.dit import Place as Where
 from sora_cli.model.tracing import Pose, Traced
 from sora_cli.model.wan import WanTransformer
 from sora_weights.spec import Grid
 
+KEPT_TRACES = 1200  # latents of a picture whose traced figure is kept for all steps; in larger ones it is traced anew
 SMOOTH = 6  # diorama's latents begin with so many that smooth pictures have too: colours and slopes
 
 Text = tuple[Tensor, Tensor]
@@ -36,7 +39,7 @@ class Figure:
 @dataclass(frozen=True, slots=True)
 class Place:
     """What a network is to denoise: a window in space of one level, in one window in time of the video; the figure in
-    these frames, where it is known; and how much more than it learned the network is to rely on its memory of figures.
+    these frames, where it is known; and how much more than it learned the network is to take of what is at hand.
     """
 
     level: Level
@@ -44,7 +47,7 @@ class Place:
     span: Span
     fps: float
     figure: Figure | None = None
-    reliance: float = 0.0
+    reliance: Reliance = LEARNED
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,15 +110,17 @@ class DioramaBackbone(_Held):
         """
         features, seen = self._moved(text)
         where = self._where(place).times(len(features))
+        trace: Callable[[], Traced | None] = partial(self._traced, place.figure, where)
+        if math.prod(place.level.latents(self.grid)) <= KEPT_TRACES:
+            trace = cache(trace)
 
         def denoise(x: Tensor, timesteps: Tensor) -> Tensor:
-            told = self._traced(place.figure, where)
-            return self.network(x, timesteps, features, seen, where, told=told, reliance=place.reliance)
+            return self.network(x, timesteps, features, seen, where, told=trace(), reliance=place.reliance)
 
         return denoise
 
     def _traced(self, figure: Figure | None, where: Where) -> Traced | None:
-        """The figure as it is to stand; made anew for every step, as the windows of a large picture are many."""
+        """The figure as it is to stand."""
         if figure is None:
             return None
         return self.network.trace(figure.pose, *self._moved(figure.text), where)
@@ -128,8 +133,13 @@ class DioramaBackbone(_Held):
         """How far on the animation of that figure is in clean latents, where it stands: seconds, (1, t)."""
         return self.network.moment(x, pose, *self._moved(text), self._where(place))
 
+    def named(self, text: Text) -> int | None:
+        """The number of the figure that a text is about, if it is about one."""
+        figure, found = self.network.memory.find(*self._moved(text))
+        return int(figure) if found else None
+
     def loop(self, text: Text) -> float:
-        """How many seconds the animation of the figure that a text is about takes."""
+        """How many seconds the animation of the figure that comes nearest to a text takes."""
         memory = self.network.memory
         return memory.loops[memory.find(*self._moved(text))[0]].item()
 

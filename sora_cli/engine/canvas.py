@@ -5,13 +5,17 @@ and refined, level by level, until it has the pixels asked for. The levels follo
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeVar
 
 from sora_weights.spec import Grid
 
 LARGEST_STEP = 3.6  # how much a level may enlarge the one before it, along a side
 SNUG = 1.35  # a picture up to this much larger (along a side) than native is drawn at once
+
+Each = TypeVar("Each")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,18 @@ def lay_out(width: int, height: int, frames: int, grid: Grid, native_area: int, 
         nearest_level(last, first.width * first.height * side ** (2 * k / steps), grid.patch) for k in range(1, steps)
     ]
     return Canvas(width, height, frames, grid, (first, *between, last))
+
+
+def levels_from(levels: Sequence[Each], strength: float, refine_from: float) -> Sequence[Each]:
+    """The levels that are drawn where drawing starts from what is there at noise level `strength`: the last one alone
+    if that leaves it alone more than refining does, which begins at `refine_from`.
+    """
+    return levels if strength > refine_from else levels[-1:]
+
+
+def steps_from(steps: int, strength: float) -> int:
+    """How many of so many steps are left from noise level `strength` on, at least one."""
+    return max(1, math.floor(strength * steps + 0.5))
 
 
 def draft_of(width: int, height: int, grid: Grid, native_area: int) -> Draft:

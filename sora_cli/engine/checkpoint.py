@@ -1,7 +1,9 @@
 """Where a job stands, on disk after every step: what a run that was killed needs to go on to the same frames."""
 
+import errno
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field
@@ -53,7 +55,8 @@ class Checkpoint:
             here = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
             save_file(here, part, {"mark": json.dumps(astuple(mark))})
         except SafetensorError as error:
-            raise OSError(None, str(error), str(part)) from error
+            code = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(code[1]) if code else errno.EIO, str(error), str(part)) from error
         os.replace(part, self.folder / NAME)
         self.saved = time.monotonic()
 

@@ -145,10 +145,21 @@ def _mended(frame: np.ndarray, index: int, count: int, before: Joint | None, beh
     """Frame number `index` of a board's `count` with what is off on either side taken back."""
     if before is None and behind is None:
         return frame
+    share = 0.0 if before is None or behind is None else _passed_on(index, count, before.frames)
     whole = np.empty_like(frame)
     for rows in strips(len(frame)):
         mended = frame[rows].astype(np.float32)
-        mended += 0 if before is None else before.added(rows, index)
-        mended += 0 if behind is None else behind.added(rows, count - 1 - index)
+        mended += 0 if before is None else before.added(rows, index) * (1 - share)
+        mended += 0 if behind is None else behind.added(rows, count - 1 - index) * (share if before else 1)
         whole[rows] = np.clip(np.rint(mended), 0, 255).astype(np.uint8)
     return whole
+
+
+def _passed_on(index: int, count: int, fade: int) -> float:
+    """How far frame `index` of `count` is on the way from the one join to the other, where both take something back
+    over `fade` frames: in short gaps it would be taken back twice.
+    """
+    if count == 1:
+        return 0.5
+    first, last = max(0, count - 1 - fade), min(count - 1, fade)  # of those that both reach, if there are any
+    return min(max((index - first) / max(last - first, 1), 0.0), 1.0)

@@ -13,13 +13,13 @@ from sora_cli.engine.boards import Made, Own
 from sora_cli.engine.compose import made_frames
 from sora_cli.engine.footage import Footage, Source
 from sora_cli.engine.measures import Fidelity, Seams
-from sora_cli.engine.work import Work, probed
-from sora_cli.media.clip import Clip
+from sora_cli.engine.work import Work, drawn_inside, probed
 from sora_cli.media.editing import ClipWriter, open_clip_writer
-from sora_cli.media.picture import read_mask
 from sora_cli.media.sound import Sound
 from sora_cli.media.staging import Ledger
 from sora_cli.media.writer import FrameWriter, open_writer
+
+REDRAWING = ("reconstruct", "fill", "edit", "upscale")  # commands that give a clip's frames back, each in its place
 
 
 @dataclass(slots=True)
@@ -43,8 +43,7 @@ class Measures:
             return cls(fidelity=Fidelity(), compression=canvas.frames * 3 * canvas.width * canvas.height / latents)
         if request.clip is None or len(work.film.output) == 1:
             return cls()
-        joins = [*work.film.joins, *([work.film.frames] if work.film.endless else [])]
-        return cls(seams=Seams(request.fps, joins), endless=work.film.endless)
+        return cls(seams=Seams(request.fps, work.film.joins), endless=work.film.endless)
 
     def values(self) -> dict[str, Any]:
         """The JSON's metrics."""
@@ -98,16 +97,32 @@ def open_film_writer(
 
 
 def sounds_of(work: Work) -> list[Sound]:
-    """The sound of the clips' own frames, where they lie in the output; what is made is silent."""
+    """The sound of the clips' own frames, where they lie in the output; what is made is silent.
+
+    Where frames are drawn anew, each in its place, their sound stays; where one clip becomes another, so does it.
+    """
     request, at = work.request, 0
     sounds = []
-    own = [Own(0, 0, work.film.frames)] if request.command in ("reconstruct", "fill") else work.film.output
+    if request.mode == "blend":
+        return _cross_faded(work)
+    own = [Own(0, 0, work.film.frames)] if request.command in REDRAWING else work.film.output
     for piece in own:
         if isinstance(piece, Own):
             start, stop = piece.first / request.fps, (piece.first + piece.count) / request.fps
             sounds.append(Sound(Path(request.sources[piece.source]), start, stop, Fraction(at) / request.fps))
         at += piece.count
     return sounds
+
+
+def _cross_faded(work: Work) -> list[Sound]:
+    """The sound of two clips that overlap."""
+    one, other = (Path(path) for path in work.request.sources)
+    overlap, end = work.request.seconds, work.film.frames / work.request.fps
+    begin = work.film.joins[0] / work.request.fps
+    return [
+        Sound(one, Fraction(0), begin + overlap, Fraction(0), fade_out=overlap),
+        Sound(other, Fraction(0), end - begin, begin, fade_in=overlap),
+    ]
 
 
 def write_film(
@@ -125,7 +140,7 @@ def write_film(
     """
     done = 0
     for piece in work.film.output:
-        for frame in _piece(work, sources, decoded, writer, measures, piece, scratch):
+        for frame in _piece(work, sources, decoded, writer, measures, piece, done, scratch):
             if measures.seams is not None:
                 measures.seams.add(frame)
             done += 1
@@ -139,27 +154,35 @@ def _piece(
     writer: FrameWriter,
     measures: Measures,
     piece: Own | Made,
+    at: int,
     scratch: Path,
 ) -> Iterator[np.ndarray]:
-    """Write one piece, and give its frames as they are written, uint8 (H, W, 3)."""
+    """Write one piece, from frame `at` of the output on, and give its frames as they are written, uint8 (H, W, 3)."""
     if isinstance(piece, Own):
         yield from _own(sources[piece.source], piece, writer)
         return
     board = work.film.boards[piece.board]
     if measures.fidelity is not None:
-        frames: Iterator[np.ndarray] = decoded[piece.board]
         truth = sources[0].frames(0, board.frames)
-        for original, frame in zip(truth, frames, strict=True):
-            measures.fidelity.add(original, frame)
-            writer.write(frame)
-            yield frame
-        return
-    made = made_frames(board, sources, decoded[piece.board], work.request.fps, scratch)
+        made = _compared(truth, decoded[piece.board], measures.fidelity)
+    else:
+        made = made_frames(board, sources, decoded[piece.board], work.request.fps, scratch)
     if work.request.mask is not None:
         yield from _patched(work, sources[0], made, writer)
         return
-    for frame in made:
-        writer.write(frame)
+    times = sources[0] if work.request.command in REDRAWING else None
+    for index, frame in enumerate(made, at):
+        if isinstance(writer, ClipWriter) and isinstance(times, Footage) and not times.retimed:
+            writer.replace(frame, times.clip.time(index))
+        else:
+            writer.write(frame)
+        yield frame
+
+
+def _compared(truth: Iterator[np.ndarray], made: Iterator[np.ndarray], fidelity: Fidelity) -> Iterator[np.ndarray]:
+    """Frames, each compared with its original on the way."""
+    for original, frame in zip(truth, made, strict=True):
+        fidelity.add(original, frame)
         yield frame
 
 
@@ -167,29 +190,29 @@ def _patched(work: Work, source: Source, made: Iterator[np.ndarray], writer: Fra
     """Write the clip's frames with what was made in the place of the mask, and give them."""
     request = work.request
     assert request.mask is not None
-    inside = read_mask(Path(request.mask), request.width, request.height)
-    if not isinstance(writer, ClipWriter) or (clip := _unchanged(source)) is None:
+    inside = drawn_inside(request)
+    if not isinstance(writer, ClipWriter) or (footage := _footage(source)) is None:
         for pixels, frame in zip(source.frames(0, work.film.frames), made, strict=True):
             writer.write(np.where(inside[..., None], frame, pixels))
             yield frame
         return
-    for own, frame in zip(clip.frames(), made, strict=True):
-        writer.patch(own, frame, inside)
+    for own, frame in zip(footage.own(0, work.film.frames), made, strict=True):
+        writer.patch(own, frame, inside, writer.end if footage.retimed else None)
         yield frame
 
 
-def _unchanged(source: Source) -> Clip | None:
-    """The clip behind a source, if its frames are used as they are."""
-    return source.clip if isinstance(source, Footage) and not source.changed else None
+def _footage(source: Source) -> Footage | None:
+    """A source whose frames can be used as they are."""
+    return source if isinstance(source, Footage) and not source.resized else None
 
 
 def _own(source: Source, piece: Own, writer: FrameWriter) -> Iterator[np.ndarray]:
     """Write a source's own frames, as they are where they can be kept."""
-    if not isinstance(writer, ClipWriter) or (clip := _unchanged(source)) is None:
+    if not isinstance(writer, ClipWriter) or (footage := _footage(source)) is None:
         for frame in source.frames(piece.first, piece.first + piece.count):
             writer.write(frame)
             yield frame
         return
-    for own in clip.frames(piece.first, piece.first + piece.count):
-        writer.copy(own)
+    for own in footage.own(piece.first, piece.first + piece.count):
+        writer.copy(own, writer.end if footage.retimed else None)
         yield own.rgb

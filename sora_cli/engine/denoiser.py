@@ -102,26 +102,20 @@ def settled(x0: Callable[[], Tensor]) -> Denoiser:
     return lambda _x, _row: x0()
 
 
-def guide(cond: Tensor, uncond: Tensor, scale: float, rescale: float = 0.0) -> Tensor:
-    """Guidance uncond + scale * (cond - uncond), its deviation drawn back to cond's by `rescale` in [0, 1].
+def guided(cond: Denoiser, uncond: Denoiser, scale: float) -> Denoiser:
+    """Guidance uncond + scale * (cond - uncond); scale 1 never calls `uncond`.
 
-    Guiding predicted x0 equals guiding the network's output, which is affine in it; the rescale acts on x0.
-    Sources: Ho and Salimans 2022, Classifier-Free Diffusion Guidance (arXiv:2207.12598); for the rescale
-    Lin et al. 2023 (arXiv:2305.08891), section 3.4.
+    Guiding predicted x0 equals guiding the network's output, which is affine in it.
+    Source: Ho and Salimans 2022, Classifier-Free Diffusion Guidance (arXiv:2207.12598).
     """
-    guided_x0 = uncond + scale * (cond - uncond)
-    if rescale == 0:
-        return guided_x0
-    axes = tuple(range(1, cond.ndim))
-    shrink = cond.std(axes, keepdim=True) / guided_x0.std(axes, keepdim=True)
-    return guided_x0 * (1 - rescale + rescale * shrink)
-
-
-def guided(cond: Denoiser, uncond: Denoiser, scale: float, rescale: float = 0.0) -> Denoiser:
-    """`guide` as a denoiser; scale 1 never calls `uncond`. Who batches both calls `guide` directly."""
     if scale == 1:
         return cond
-    return lambda x, row: guide(cond(x, row), uncond(x, row), scale, rescale)
+
+    def denoise(x: Tensor, row: Row) -> Tensor:
+        away = uncond(x, row)
+        return away + scale * (cond(x, row) - away)
+
+    return denoise
 
 
 def pinned(denoise: Denoiser, known: Known | None) -> Denoiser:

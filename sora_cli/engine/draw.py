@@ -40,9 +40,9 @@ from sora_cli.engine.pipeline import (
 )
 from sora_cli.engine.recognition import recognised
 from sora_cli.engine.sample import Step
-from sora_cli.engine.work import LARGER_MODELS, Work
+from sora_cli.engine.work import LARGER_MODELS, Work, drawn_inside
 from sora_cli.machine import give_back_memory
-from sora_cli.media.picture import read_mask, read_picture
+from sora_cli.media.picture import read_picture
 from sora_cli.model.tracing import Pose
 from sora_cli.model.vae.patch import PatchVAE
 from sora_cli.settings import folders
@@ -87,6 +87,7 @@ def open_studio(work: Work, job: Job, clock: Clock, preview: Path | None, opened
         device = choose_device(work.request.device)
         precision = choose_precision(work.request.dtype, device, work.model)
         check_parts(work.model)
+        scheduler_of(work.model, work.flow)  # which refuses one that we don't have
         sources = open_sources(work.request, opened)
         checkpoint = Checkpoint(job.folder)
         vae = load_vae(work.model, device, precision)
@@ -148,20 +149,20 @@ def _going_on(studio: Studio, sampler: Sampler, board: int) -> tuple[Sampler, Go
     model, drawn = studio.work.model, studio.work.film.boards[board]
     if not (model.figures and isinstance(sampler.backbone, DioramaBackbone)):
         return sampler, "found"
-    named, names_one = (each.item() for each in sampler.backbone.network.memory.find(*sampler.words.prompt))
+    named = sampler.backbone.named(sampler.words.prompt)
     sure = replace(sampler, reliance=studio.work.flow.reliance)
     course: Going = "found" if drawn.start else "planned"
     if not drawn.edges:
-        return sure, course if names_one else "found"
-    figure = _figure_on(studio, sampler.backbone, board, int(named) if names_one else None)
+        return sure, "found" if named is None else course
+    figure = _figure_on(studio, sampler.backbone, board, named)
     if figure is None:
         if drawn.start:
             return sampler, "found"
         studio.note(f"{model.name} doesn't know what the given frames show, and holds them; {LARGER_MODELS}")
         return sampler, "held"
-    if names_one and named != figure:
+    if named not in (None, figure):
         return sampler, "found"
-    if not names_one:
+    if named is None:
         name = model.figures[figure]
         studio.note(f"{model.name} sees this in the given frames, and goes on with it: {name}")
         prompt = f"{_one(name)} {studio.work.request.prompt}".strip()
@@ -294,16 +295,13 @@ def _kept(studio: Studio, canvas: Canvas, level: Level, board: int) -> Kept | No
         return None
     own = _latent_file(studio, canvas, level, f"kept{level.width}x{level.height}")
     _place(studio, studio.work.film.boards[board].start, canvas, level, own)
-    inside = read_mask(Path(request.mask), request.width, request.height)
-    return Kept(own, mask_latents(inside, canvas, level))
+    return Kept(own, mask_latents(drawn_inside(request), canvas, level))
 
 
 def _stages(studio: Studio, board: int) -> tuple[Stage, ...]:
     """How the levels of a board are denoised."""
     work = studio.work
-    asked = work.request.strength if work.film.boards[board].start else None
-    strength = 1.0 if asked is None else asked
-    scheduler = scheduler_of(work.model, work.flow)
+    scheduler, strength = scheduler_of(work.model, work.flow), work.strength(board)
     return stages(
         work.canvases[board], work.flow, scheduler, work.request.steps, work.guidance, strength, refined=work.refined
     )

@@ -26,7 +26,7 @@ from sora_cli.model.vae.patch import TIME, PatchVAE
 from sora_cli.request import Request
 
 if TYPE_CHECKING:
-    from sora_cli.media.clip import Clip
+    from sora_cli.media.clip import Clip, ClipFrame
 
 WARM_GROUPS = 2  # latent frames that a causal encoder is shown, and that are dropped, before a clip in mid-stream
 
@@ -69,13 +69,21 @@ class Footage:
         return retimed_count(self.clip.probe, self.fps)
 
     @property
-    def changed(self) -> bool:
-        """Whether the clip has another size or rate than the job."""
-        probe = self.clip.probe
-        return (probe.width, probe.height) != (self.width, self.height) or probe.fps not in (None, self.fps)
+    def resized(self) -> bool:
+        """Whether the clip has another size than the job."""
+        return (self.clip.probe.width, self.clip.probe.height) != (self.width, self.height)
+
+    @property
+    def retimed(self) -> bool:
+        """Whether the clip has another rate than the job."""
+        return self.clip.probe.fps not in (None, self.fps)
 
     def frames(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        """Frames of the clip as the job sees them: each the one that is shown at its time."""
+        """Frames of the clip as the job sees them."""
+        return (covered(frame.rgb, self.width, self.height) for frame in self.own(start, stop))
+
+    def own(self, start: int, stop: int) -> "Iterator[ClipFrame]":
+        """The clip's own frames, in its own size: each the one that is shown at the time of a frame of the job."""
         if start >= stop:
             return
         wanted = [retimed_index(self.clip.probe, self.fps, k) for k in range(start, stop)]
@@ -84,7 +92,7 @@ class Footage:
         for index in wanted:
             while at < index:
                 at, frame = at + 1, next(stream)
-            yield covered(frame.rgb, self.width, self.height)
+            yield frame
 
 
 @dataclass(frozen=True, slots=True, eq=False)

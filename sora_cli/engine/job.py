@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from sora_cli.errors import RESUME, SoraError, as_sora_error
 from sora_cli.locks import take
 from sora_cli.media.formats import plan_output
-from sora_cli.media.staging import digest_of
+from sora_cli.media.staging import digest_of, name_rest
 from sora_cli.request import Request
 from sora_cli.result import Output
 from sora_cli.settings import folders
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ABOUT, LOCK, PARTS, WHOLE = "job.json", "lock", "parts.jsonl", "whole.json"
+BEGINNING = 60  # seconds after which a folder without a job that no process holds is what remains of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +118,11 @@ class Job:
     def delivery(self) -> Delivery:
         """Where its result goes, from any current folder. Raises SoraError("bad_input")."""
         about = self._about()
-        delivery = Delivery(**about["delivery"])
-        return replace(delivery, output=str(Path(about["folder"]) / delivery.output))
+        try:
+            delivery = Delivery(**about["delivery"])
+            return replace(delivery, output=str(Path(about["folder"]) / delivery.output))
+        except TypeError as error:
+            raise SoraError("bad_input", f"job {self.name}", "another version of sora wrote it") from error
 
     def latents(self, name: str, frames: int, shape: tuple[int, int, int]) -> LatentFile:
         """Room for `frames` latent frames of `shape` (c, h, w); what is there already stays."""
@@ -133,15 +137,20 @@ class Job:
         with open(self.folder / PARTS, "a", encoding="utf-8") as file:
             file.write(json.dumps(os.path.abspath(part)) + "\n")
 
-    def whole(self, output: Output) -> None:
-        """Note the output when it is about to get its name. Raises OSError."""
+    def whole(self, output: Output, names: Mapping[Path, Path]) -> None:
+        """Note the output when its files are about to get their names. Raises OSError."""
         told = {**asdict(output), "fps": None if output.fps is None else str(output.fps)}
+        told["names"] = [[os.path.abspath(part), os.path.abspath(target)] for part, target in names.items()]
         part = self.folder / f"{WHOLE}.part"
         part.write_text(json.dumps(told), encoding="utf-8")
         os.replace(part, self.folder / WHOLE)
 
     def sweep(self) -> None:
-        """Remove what a run that was killed has left half written beside its output."""
+        """Of what a run that was killed has left beside its output, name what is whole and remove what is not."""
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            names = json.loads((self.folder / WHOLE).read_bytes())["names"]
+            parts = {Path(part): Path(target) for part, target in names if part.endswith(".part")}
+            name_rest(parts, force=self.delivery.force)
         with suppress(OSError, ValueError):
             for line in (self.folder / PARTS).read_text(encoding="utf-8").splitlines():
                 part = Path(json.loads(line))
@@ -150,8 +159,9 @@ class Job:
 
     def delivered(self) -> Output | None:
         """The output, if a run was stopped only after that had its name."""
-        with suppress(OSError, ValueError, TypeError):
+        with suppress(OSError, ValueError, TypeError, KeyError):
             told = json.loads((self.folder / WHOLE).read_bytes())
+            del told["names"]
             output = Output(**told | {"fps": None if told["fps"] is None else Fraction(told["fps"])})
             if digest_of(plan_output(output.path, output.frames).files()) == output.sha256:
                 return output
@@ -164,9 +174,11 @@ class Job:
             "delivery": asdict(delivery),
             "folder": os.getcwd(),
             "digest": find_model(request.model).digest(),
-            "sources": {path: sha256_of(Path(path)) for path in request.sources if Path(path).is_file()},
+            "sources": {path: sha256_of(Path(path)) for path in request.files if Path(path).is_file()},
         }
-        (self.folder / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
+        part = self.folder / f"{ABOUT}.part"
+        part.write_text(json.dumps(about, indent=1), encoding="utf-8")
+        os.replace(part, self.folder / ABOUT)
 
     def check(self) -> None:
         """Go to the folder that the job was started in; raise SoraError("bad_input") for weights or sources that are
@@ -188,7 +200,7 @@ class Job:
     def held(self, *, new: bool) -> Iterator[None]:
         """The job is this process's alone, and is removed when the work succeeds; what was stopped is kept.
 
-        A `new` job is removed as well when it is refused.
+        A `new` job is removed as well when it is refused, or stopped before it is put down what it is for.
 
         Raises SoraError("bad_usage") where another process has it; the errors of stopped work say how to go on.
         """
@@ -198,11 +210,12 @@ class Job:
             try:
                 yield
             except BaseException as error:
-                if new and as_sora_error(error).exit_code == 2:
+                if new and (as_sora_error(error).exit_code == 2 or not (self.folder / ABOUT).exists()):
                     shutil.rmtree(self.folder, ignore_errors=True)
                 else:
                     error.add_note(f"{RESUME} {self.name}")
                 raise
+        (self.folder / ABOUT).unlink(missing_ok=True)  # first, so that it is no job any more when the rest is half gone
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def is_running(self) -> bool:
@@ -229,6 +242,18 @@ def new_job(request: Request, delivery: Delivery) -> Iterator[Job]:
 
     Raises SoraError("bad_settings") where no folder can be made, and what `Job.held` raises.
     """
+    job = _empty_job()
+    with job.held(new=True):
+        job.write(request, delivery)
+        yield job
+
+
+def put_off(request: Request, delivery: Delivery) -> None:
+    """Put down a job that nobody has begun, for `sora resume`. Raises what `new_job` raises at first."""
+    _empty_job().write(request, delivery)
+
+
+def _empty_job() -> Job:
     folder = folders()["jobs"] / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     try:
         folder.mkdir(parents=True)
@@ -239,16 +264,16 @@ def new_job(request: Request, delivery: Delivery) -> Iterator[Job]:
         raise SoraError(
             "bad_settings", f"{folder.parent}: {reason}", "set SORA_HOME to a folder to write to"
         ) from error
-    job = Job(folder)
-    with job.held(new=True):
-        job.write(request, delivery)
-        yield job
+    return Job(folder)
 
 
 def stopped_jobs() -> list[Job]:
-    """The jobs that no process is at, the latest last."""
+    """The jobs that no process is at, the latest last. Remains of others are removed."""
     found = folders()["jobs"]
     with suppress(OSError):
-        names = sorted(path for path in found.iterdir() if (path / ABOUT).is_file())
-        return [job for path in names if not (job := Job(path)).is_running()]
+        paths = [path for path in sorted(found.iterdir()) if not Job(path).is_running()]
+        for path in paths:
+            if not (path / ABOUT).exists() and time.time() - path.stat().st_mtime > BEGINNING:
+                shutil.rmtree(path, ignore_errors=True)
+        return [Job(path) for path in paths if (path / ABOUT).is_file()]
     return []

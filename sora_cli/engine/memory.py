@@ -93,7 +93,7 @@ class Media:
     """What reading and writing hold, in bytes: the sources, and the encoder of the output. What isn't there holds 0.
 
     Frames are `joined` to those of a clip or picture; and clips may be read `beside`, at the same time as frames are
-    decoded. A `preview` is decoded between steps.
+    decoded. A `preview` is decoded between steps. Where a picture is `masked`, what stays of it is kept.
     """
 
     read: int = 0
@@ -101,6 +101,7 @@ class Media:
     joined: bool = False
     beside: bool = False
     preview: bool = False
+    masked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ def _with_tiles(
         encode=picture * ENCODED + media.read if media.read else 0,
         denoise=denoise if drawn else 0,
         decode=decoded + joined + media.written,
-        disk=2 * rows * columns * canvas.latent_frames * latent,
+        disk=(2 + media.masked) * rows * columns * canvas.latent_frames * latent,
         tile_side=side,
     )
 

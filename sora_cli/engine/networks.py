@@ -16,7 +16,7 @@ from sora_cli.model.artwork import Filed
 from sora_cli.model.clip import clip_vision, encode_picture
 from sora_cli.model.cogvideox import CogVideoXTransformer
 from sora_cli.model.dit import DiT
-from sora_cli.model.t5 import encode_t5, t5
+from sora_cli.model.t5 import WIDE, encode_t5, t5
 from sora_cli.model.text import Bert, dequantised, encode
 from sora_cli.model.vae.cogvideox import CogVideoXVAE
 from sora_cli.model.vae.patch import PatchVAE
@@ -86,7 +86,7 @@ def load_text_encoder(model: Model, device: str, precision: Precision) -> TextEn
     spec = model.specs.text
     if isinstance(spec, TextSpec):
         return load_bert(model.parts["text"], model.parts["tokenizer"], spec)
-    full = (".wo.",) if precision.text == torch.float16 else ()  # its sums overflow; transformers keeps it too
+    full = WIDE if precision.text == torch.float16 else ()
     network, tokenizer = _loaded(model, "text", device, precision.text, full), open_tokenizer(model.parts["tokenizer"])
     return lambda prompts: encode_t5(network, tokenizer, spec, prompts)
 

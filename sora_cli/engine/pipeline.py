@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sora_cli.engine.backbones import Backbone, Condition, DioramaBackbone, Figure, Place, Text
-from sora_cli.engine.canvas import Canvas, Level
+from sora_cli.engine.canvas import Canvas, Level, levels_from
 from sora_cli.engine.checkpoint import Point
 from sora_cli.engine.decode import decode_frames, decode_groups
 from sora_cli.engine.denoiser import (
@@ -46,7 +46,7 @@ from sora_cli.engine.schedule import (
     scheduler_from_config,
 )
 from sora_cli.engine.solvers import SOLVERS, rows_for, state_from_tensors
-from sora_cli.model.dit import seconds_of
+from sora_cli.model.dit import Reliance, seconds_of
 from sora_cli.model.tracing import Pose, steadied
 from sora_cli.model.vae.patch import TIME, PatchVAE
 from sora_weights.spec import FlowSpec, Grid, Model
@@ -137,7 +137,7 @@ def encode_texts(model: Model, texts: Sequence[str], cache: Path, device: str, p
 
 
 def _forget_oldest(folder: Path) -> None:
-    kept = sorted(folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime, reverse=True)
+    kept = sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime, reverse=True)
     for file in kept[KEPT_TEXTS:]:
         file.unlink(missing_ok=True)
 
@@ -170,7 +170,7 @@ def stages(
     """
     solver, prediction = scheduler.solver, scheduler.prediction
     rows = scheduler.rows(steps) if strength == 1 else scheduler.part(steps, strength)
-    levels = canvas.levels if strength > flow.refine_from else canvas.levels[-1:]
+    levels = levels_from(canvas.levels, strength, flow.refine_from)
 
     def refining(number: int) -> Rows:
         start, count = flow.refinement(number)
@@ -288,9 +288,8 @@ def _denoise_span(
     rows = rows_for(solver, steps)
     if point is None or "x" not in point.tensors:  # called by its own name: a `partial` would keep what it begins with
         return sample(denoiser, rows, begin(), solver, draws, on_step)
-    there = {name: tensor.to(device) for name, tensor in point.tensors.items() if name not in ("level", "generator")}
     sampler.generator.set_state(point.tensors["generator"])
-    x, state = there.pop("x"), state_from_tensors(there)
+    x, state = point.tensors["x"].to(device), state_from_tensors(point.tensors, device)
     return sample(denoiser, rows, x, solver, draws, on_step, state, point.mark.done)
 
 
@@ -366,7 +365,9 @@ def _denoiser(sampler: Sampler, stage: Stage, known: Known | None, span: Span, s
             if sampler.backbone.detail(there()) < stage.smooth:
                 return settled(there)
         part = known.crop(window) if known else None
-        place = Place(stage.level, window, span, sampler.fps, figure, sampler.reliance)
+        place = Place(
+            stage.level, window, span, sampler.fps, figure, Reliance(sampler.reliance, sampler.flow.persistence)
+        )
 
         def told(text: Text) -> Denoiser:
             return from_network(sampler.backbone.bind(text, place, sampler.condition), stage.prediction, part)

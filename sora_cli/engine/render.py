@@ -3,15 +3,16 @@
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sora_cli
 from sora_cli.engine.clock import Clock
 from sora_cli.engine.job import Delivery, Job, LatentFile, new_job
+from sora_cli.engine.job import put_off as later
 from sora_cli.engine.work import Work, notes_of, plan, prepare
 from sora_cli.media.writer import check_output
 from sora_cli.request import Request, record
@@ -42,18 +43,29 @@ def render(
         return _finish(work, job, delivery, preview, progress)
 
 
-def go_on(job: Job, progress: Progress) -> Result:
-    """Finish a job that was stopped: the frames are those that it would have made.
+def put_off(requests: Sequence[Request], outputs: Sequence[Path], *, force: bool, embed_metadata: bool) -> None:
+    """Put down jobs that nobody has begun: `go_on` makes their results as `render` would have."""
+    for request, output in zip(requests, outputs, strict=True):
+        later(request, Delivery(output=str(output), force=force, embed_metadata=embed_metadata))
+
+
+def go_on(job: Job, progress: Progress, output: Path | None = None, *, force: bool = False) -> Result:
+    """Finish a job that was stopped: the frames are those that it would have made. The result goes to another `output`
+    where one is named, and takes a file's place where one is to be `force`d.
 
     Raises what `render` raises, and SoraError("bad_input") where sources or weights are not what they were.
     """
     with job.held(new=False):
         job.check()
         job.sweep()
-        if (output := job.delivered()) is not None:
-            return _found(job, output, progress)
-        work = prepare(job.request, Path(job.delivery.output), None)
-        return _finish(work, job, job.delivery, None, progress)
+        if (there := job.delivered()) is not None:
+            return _found(job, there, progress)
+        asked = job.delivery
+        delivery = replace(asked, output=str(output or asked.output), force=force or asked.force)
+        path = Path(delivery.output)
+        work = prepare(job.request, path, None)
+        check_output(path, frames=work.film.frames, force=delivery.force, make_folder=True)
+        return _finish(work, job, delivery, None, progress)
 
 
 def _found(job: Job, output: Output, progress: Progress) -> Result:

@@ -13,9 +13,11 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from torch import Tensor
 
+from sora_cli.engine.canvas import steps_from
 from sora_cli.errors import SoraError
 
 Config = Mapping[str, Any]
+MOST_TIMESTEPS = 10_000
 Prediction = Literal["x0", "v", "flow", "epsilon"]
 Sigmas = TypeVar("Sigmas", float, np.ndarray)
 
@@ -99,7 +101,7 @@ def truncate(rows: Rows, strength: float) -> Rows:
     """
     if not 0 < strength <= 1:
         raise ValueError(f"strength {strength}: more than 0, at most 1")
-    return rows[-max(1, math.floor(strength * len(rows) + 0.5)) :]
+    return rows[-steps_from(len(rows), strength) :]
 
 
 def noised(x0: Tensor, noise: Tensor, row: Row) -> Tensor:
@@ -135,7 +137,7 @@ class Scheduler:
         """The last `strength` share of the rows, or as many from noise level `strength` on."""
         if self.levels is None:
             return truncate(self.rows(steps), strength)
-        return self.levels(max(1, math.floor(strength * steps + 0.5)), strength)
+        return self.levels(steps_from(steps, strength), strength)
 
 
 def scheduler_from_config(config: Config) -> Scheduler:
@@ -148,7 +150,7 @@ def scheduler_from_config(config: Config) -> Scheduler:
 
 def _read_euler(config: Config) -> Scheduler:
     _require(config, {**_PLAIN_SIGMAS, "invert_sigmas": False, "stochastic_sampling": False})
-    train, shift = config.get("num_train_timesteps", 1000), config.get("shift", 1.0)
+    train, shift = _timesteps(config), _number(config, "shift", 1.0)
 
     def rows(steps: int) -> Rows:
         # The reference shifts the smallest sigma when it is made and all of them again here.
@@ -161,7 +163,7 @@ def _read_euler(config: Config) -> Scheduler:
 
 def _read_unipc(config: Config) -> Scheduler:
     _require({"use_flow_sigmas": False, **config}, {**_PLAIN_SIGMAS, **_UNIPC_2_BH2})
-    train, shift = config.get("num_train_timesteps", 1000), config.get("flow_shift", 1.0)
+    train, shift = _timesteps(config), _number(config, "flow_shift", 1.0)
 
     def rows(steps: int) -> Rows:
         sigmas = time_shift(np.linspace(1, 1 / train, steps + 1)[:-1], shift)
@@ -175,7 +177,7 @@ def _read_unipc(config: Config) -> Scheduler:
 def _read_cogvideox(config: Config, solver: str) -> Scheduler:
     _require(config, {"beta_schedule": "scaled_linear", "trained_betas": None})
     spacing = _named(config, "timestep_spacing", "leading", _SPACINGS)
-    offset = config.get("steps_offset", 0) if spacing == "leading" else 0
+    offset = int(_number(config, "steps_offset", 0, least=0)) if spacing == "leading" else 0
     alphas_bar = _cogvideox_alphas_bar(config)
     beyond = 1.0 if config.get("set_alpha_to_one", True) else float(alphas_bar[0])
 
@@ -209,10 +211,10 @@ def _cogvideox_alphas_bar(config: Config) -> np.ndarray:
     Sources: Yang et al. 2024, CogVideoX (arXiv:2408.06072), and for the rescaling Lin et al. 2023, Common
     Diffusion Noise Schedules and Sample Steps are Flawed (arXiv:2305.08891), algorithm 1.
     """
-    first, last = config.get("beta_start", 0.00085), config.get("beta_end", 0.012)
-    betas = np.linspace(first**0.5, last**0.5, config.get("num_train_timesteps", 1000)) ** 2
+    first, last = (_number(config, key, usual, most=1) for key, usual in (("beta_start", 0.00085), ("beta_end", 0.012)))
+    betas = np.linspace(first**0.5, last**0.5, _timesteps(config)) ** 2
     alphas_bar: np.ndarray = np.cumprod(1 - betas)
-    shift = config.get("snr_shift_scale", 3.0)
+    shift = _number(config, "snr_shift_scale", 3.0)
     alphas_bar = alphas_bar / (shift + (1 - shift) * alphas_bar)
     if config.get("rescale_betas_zero_snr", False):
         roots = np.sqrt(alphas_bar)
@@ -262,6 +264,21 @@ def _require(config: Config, needed: Config) -> None:
     for key, value in needed.items():
         if config.get(key, value) != value:
             raise _unsupported(key, config[key], repr(value))
+
+
+def _timesteps(config: Config) -> int:
+    """How many timesteps the network was trained on."""
+    count = _number(config, "num_train_timesteps", 1000, least=1, most=MOST_TIMESTEPS)
+    if count != int(count):
+        raise _unsupported("num_train_timesteps", count, "a whole number")
+    return int(count)
+
+
+def _number(config: Config, key: str, default: float, *, least: float = 1e-6, most: float = 1e3) -> float:
+    value = config.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise _unsupported(key, str(value)[:60], f"a number from {least:g} to {most:g}")
+    return value
 
 
 def _named(config: Config, key: str, default: str, known: Mapping[str, Any]) -> str:

@@ -128,11 +128,12 @@ def state_to_tensors(state: State) -> dict[str, Tensor]:
     return tensors
 
 
-def state_from_tensors(tensors: Mapping[str, Tensor]) -> State:
-    """The state that `state_to_tensors` wrote; names that it didn't write are left alone."""
+def state_from_tensors(tensors: Mapping[str, Tensor], device: torch.device | str = "cpu") -> State:
+    """The state that `state_to_tensors` wrote, on a device; names that it didn't write are left alone."""
     ages = range(sum(name.startswith("past.") for name in tensors) // 2)
-    past = (Past(Row(*tensors[f"past.{age}.row"].tolist()), tensors[f"past.{age}.x0"]) for age in ages)
-    return State(tuple(past), tensors.get("origin"))
+    past = (Past(Row(*tensors[f"past.{age}.row"].tolist()), tensors[f"past.{age}.x0"].to(device)) for age in ages)
+    origin = tensors.get("origin")
+    return State(tuple(past), None if origin is None else origin.to(device))
 
 
 def _noise(row: Row, x: Tensor, x0: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ def retimed_count(clip: Probe, fps: Fraction) -> int:
 
 
 def retimed_index(clip: Probe, fps: Fraction, index: int) -> int:
-    """The clip's own frame that is shown in the middle of frame `index` at `fps` frames a second."""
+    """The clip's own frame that is shown when frame `index` begins at `fps` frames a second."""
     if clip.fps in (None, fps):
         return index
     assert clip.fps is not None
-    return min(clip.frames - 1, math.floor((index + Fraction(1, 2)) / fps * clip.fps))
+    return min(clip.frames - 1, math.floor(index / fps * clip.fps))

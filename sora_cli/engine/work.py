@@ -4,23 +4,28 @@ import os
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sora_cli.engine.boards import Film
-from sora_cli.engine.canvas import Canvas, Draft, draft_of, lay_out
+from sora_cli.engine.canvas import Canvas, Draft, draft_of, lay_out, levels_from, steps_from
 from sora_cli.engine.films import film_of
 from sora_cli.engine.memory import Media, MemoryPlan, footprint_of, plan_memory
 from sora_cli.engine.reel import spans
 from sora_cli.engine.timing import retimed_count
 from sora_cli.engine.vocabulary import count_tokens, unknown_words
 from sora_cli.errors import SoraError
+from sora_cli.media.editing import lossless_look
 from sora_cli.media.held import read_size, written_size
 from sora_cli.media.picture import read_mask
+from sora_cli.media.planes import chroma_grain
 from sora_cli.media.probe import Probe, probe
 from sora_cli.request import Request
 from sora_weights.families import FAMILIES
 from sora_weights.registry import check_sums, find_model
 from sora_weights.spec import WHOLE, CogVideoXSpec, FlowSpec, Model, WanSpec
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LARGER_MODELS = "larger open models such as Wan 2.1 and CogVideoX know far more words"
 
@@ -29,7 +34,8 @@ LARGER_MODELS = "larger open models such as Wan 2.1 and CogVideoX know far more 
 class Work:
     """A request, its model, what is to be drawn on which canvases (one for each board), and the memory plan.
 
-    `asked` is the request as it came; `request` is what is drawn for it: of a draft, the small size.
+    `asked` is the request as it came; `request` is what is drawn for it: of a draft, the small size. `disk` are the
+    bytes of latents that all canvases take.
     """
 
     asked: Request
@@ -38,6 +44,7 @@ class Work:
     film: Film
     canvases: tuple[Canvas, ...]
     memory: MemoryPlan
+    disk: int
 
     @property
     def flow(self) -> FlowSpec:
@@ -59,6 +66,11 @@ class Work:
         """Whether enlarged levels are refined: frames beside a clip must have its size, also in a draft."""
         return not self.asked.draft
 
+    def strength(self, board: int) -> float:
+        """The noise level that drawing a board starts at; 1 is noise alone."""
+        asked = self.request.strength if self.film.boards[board].start else None
+        return 1.0 if asked is None else asked
+
     def windows(self, board: int, level: int) -> int:
         """Windows in time at a level of a board."""
         context = self.flow.context if level == 0 else self.flow.refine_context
@@ -75,7 +87,7 @@ def prepare(request: Request, output: Path, preview: Path | None) -> Work:
     check_sums(model)
     _check_pictures(request, model)
     if request.mask is not None:
-        read_mask(Path(request.mask), request.width, request.height)
+        drawn_inside(request)
     flow = FAMILIES[model.family].flow
     asked, draft = request, _draft(request, model, flow)
     if draft is not None and request.draft:
@@ -93,7 +105,8 @@ def prepare(request: Request, output: Path, preview: Path | None) -> Work:
     media = replace(_media(request, film, output), preview=preview is not None)
     drawn = not all(all(board.known(model.grid)) for board in film.boards)
     plans = [plan_memory(canvas, flow, footprint, request.memory, media, drawn=drawn) for canvas in canvases]
-    return Work(asked, request, model, film, canvases, max(plans, key=lambda plan: plan.peak))
+    worst, disk = max(plans, key=lambda plan: plan.peak), sum(plan.disk for plan in plans)
+    return Work(asked, request, model, film, canvases, worst, disk)
 
 
 def _draft(request: Request, model: Model, flow: FlowSpec) -> Draft | None:
@@ -122,7 +135,18 @@ def _media(request: Request, film: Film, output: Path) -> Media:
     written = written_size(output, request.width * request.height, like)
     masked = request.mask is not None
     joined, beside = masked or len(film.output) > 1, masked or request.command == "reconstruct"
-    return Media(read, written, joined=joined, beside=beside)
+    return Media(read, written, joined=joined, beside=beside, masked=masked)
+
+
+def drawn_inside(request: Request) -> "np.ndarray":
+    """Where a request with a mask draws, bool (H, W): its mask, grown to whole chroma samples of its clip.
+
+    Raises what `read_mask` raises.
+    """
+    assert request.mask is not None
+    assert request.clip is not None
+    look, _ = lossless_look(probed(request.clip))
+    return read_mask(Path(request.mask), request.width, request.height, chroma_grain(look.pixel_format))
 
 
 def probed(path: str) -> Probe:
@@ -168,12 +192,22 @@ def notes_of(work: Work) -> tuple[str, ...]:
         tokens, most = count_tokens(model, text), model.specs.text.tokens
         if tokens > most:
             notes.append(f"{name}: {model.name} reads {most} tokens; the last {tokens - most} of {tokens} are cut")
-    if work.asked.draft and request.clip is None:
+    notes += [f"{path}: what is transparent is shown over black" for path in _pictures(request) if _see_through(path)]
+    if work.asked.draft and request.command == "generate":
         notes.append(f"a draft, {request.width}x{request.height}; sora generate --from it with --size makes it large")
     known = request.mask is not None or any(any(work.known(board)) for board in range(len(work.film.boards)))
     if known and model.knows == "pin" and request.command != "reconstruct":
         notes.append(f"{model.name} was not trained to know frames: they are pinned at every step")
     return tuple(notes)
+
+
+def _pictures(request: Request) -> list[str]:
+    """The pictures that a video begins and ends with."""
+    return [path for path in (request.image, request.last) if path is not None]
+
+
+def _see_through(path: str) -> bool:
+    return probed(path).has_alpha
 
 
 def plan(request: Request, output: Path, preview: Path | None) -> dict[str, Any]:
@@ -185,28 +219,28 @@ def plan(request: Request, output: Path, preview: Path | None) -> dict[str, Any]
         "levels": [level for board in range(len(work.canvases)) for level in _levels(work, board)],
         "memory": {
             "peak_bytes": work.memory.peak,
-            "disk_bytes": work.memory.disk,
+            "disk_bytes": work.disk,
             "tile": work.memory.tile_side * work.model.grid.space,
         },
     }
 
 
 def _levels(work: Work, board: int) -> list[dict[str, Any]]:
-    canvas = work.canvases[board]
+    canvas, strength = work.canvases[board], work.strength(board)
     return [
         {
             "width": level.width,
             "height": level.height,
             "latents": [canvas.latent_frames, *level.latents(canvas.grid)],
             "windows": work.windows(board, index),
-            "steps": _steps(work, index) * work.windows(board, index),
+            "steps": _steps(work, index, strength) * work.windows(board, index),
         }
-        for index, level in enumerate(canvas.levels)
+        for index, level in enumerate(levels_from(canvas.levels, strength, work.flow.refine_from))
     ]
 
 
-def _steps(work: Work, level: int) -> int:
+def _steps(work: Work, level: int, strength: float) -> int:
     """Steps in each window of a level."""
     if level == 0:
-        return work.request.steps
+        return steps_from(work.request.steps, strength)
     return work.flow.refinement(level)[1] if work.refined else 0

@@ -70,6 +70,12 @@ class Clip:
         self._readers.add(reader)
         return reader
 
+    def time(self, index: int) -> Fraction:
+        """When frame `index` is shown, in seconds since the first one, exactly."""
+        if self._timeline.ticks:
+            return self._timeline.seconds(index)
+        return Fraction(index) / (self.probe.fps or SEQUENCE_RATE)
+
     def close(self) -> None:
         """Ends all streams of frames."""
         for reader in list(self._readers):
@@ -176,12 +182,7 @@ class Clip:
 
     def _shown(self, index: int, frame: "VideoFrame", stored: np.ndarray) -> ClipFrame:
         rgb = turned_pixels(stored, right_angle(frame))
-        return ClipFrame(index, self._time(index), np.ascontiguousarray(rgb), frame)
-
-    def _time(self, index: int) -> Fraction:
-        if self._timeline.ticks:
-            return self._timeline.seconds(index)
-        return Fraction(index) / (self.probe.fps or SEQUENCE_RATE)
+        return ClipFrame(index, self.time(index), np.ascontiguousarray(rgb), frame)
 
     def _animation(self, start: int, stop: int) -> Generator[ClipFrame, None, None]:
         with open_regular(self.probe.path) as file, open_picture(file) as image:
@@ -202,8 +203,8 @@ class Clip:
             yield frame
 
     def _picture(self, index: int, image: "Image") -> ClipFrame:
-        rgb, native = _upright(image)
-        return ClipFrame(index, self._time(index), rgb, native)
+        rgb, native = upright(image)
+        return ClipFrame(index, self.time(index), rgb, native)
 
 
 @contextmanager
@@ -232,7 +233,7 @@ def _decoded(container: "InputContainer", stream: "VideoStream", aim: int | None
         yield from decoder.decode(packet)
 
 
-def _upright(image: "Image") -> "tuple[np.ndarray, VideoFrame]":
+def upright(image: "Image") -> "tuple[np.ndarray, VideoFrame]":
     """The current picture, turned as EXIF says: as shown, uint8 (H, W, 3), and as it can be stored."""
     from av import VideoFrame
     from PIL import ImageOps

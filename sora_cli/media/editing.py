@@ -22,7 +22,7 @@ from sora_cli.media.colour import (
     tags_of,
 )
 from sora_cli.media.formats import OutputPlan, check_limits
-from sora_cli.media.planes import Keeping, keeping, kept, patched, right_angle
+from sora_cli.media.planes import Keeping, chroma_grain, keeping, kept, patched, right_angle
 from sora_cli.media.probe import Probe
 from sora_cli.media.sound import Sound, SoundRecipe, shape_of
 from sora_cli.media.sound import recipe_for as sound_recipe_for
@@ -49,11 +49,12 @@ _PICTURE_FORMATS = {"1": "gray", "l": "gray", "i;16": "gray16le", "i;16l": "gray
 
 
 class ClipWriter(FrameWriter):
-    """Takes the frames of one output in order: the clip's own by `copy`, new ones by `write`.
+    """Takes the frames of one output in order: the clip's own by `copy`, new ones by `write`, new ones in the place of
+    its own by `replace`, and both in one by `patch`.
 
     The first is shown at 0. A new frame comes 1/fps after the one before; frames of a clip of variable rate that
-    follow each other keep their distance; those of a constant rate are 1/fps apart. `output` and `notes` as
-    `FrameWriter` has them.
+    follow each other keep their distance, and so do those in their place; those of a constant rate are 1/fps apart.
+    `output` and `notes` as `FrameWriter` has them.
     """
 
     def __init__(
@@ -72,6 +73,11 @@ class ClipWriter(FrameWriter):
         self._at = Fraction(0)
         self._copied: Fraction | None = None  # when the frame before was shown in its clip
 
+    @property
+    def end(self) -> Fraction:
+        """When the frames so far are over, in seconds: at a constant rate the next one begins then."""
+        return self._end
+
     def copy(self, frame: ClipFrame, at: Fraction | None = None) -> None:
         """Encodes a frame of a clip, shown at `at` seconds or as the class says.
 
@@ -80,7 +86,7 @@ class ClipWriter(FrameWriter):
         one, or one frame too many, and OSError from the disk.
         """
         self._check(frame.rgb)
-        at = self._time_of(frame) if at is None else at
+        at = self._time_of(frame.time) if at is None else at
         if self._count and at <= self._at:
             raise SoraError("internal", f"{self._plan.path}: a frame at {at} s comes after one at {self._at} s")
         picture = self._kept(frame.native) if frame.native is not None else None
@@ -91,16 +97,22 @@ class ClipWriter(FrameWriter):
             self._encoder.put(picture, self._take(at))
         self._copied = frame.time
 
-    def patch(self, frame: ClipFrame, rgb: "np.ndarray", inside: "np.ndarray") -> None:
+    def replace(self, rgb: "np.ndarray", time: Fraction) -> None:
+        """Encodes a new frame in the place of that which is shown at `time` in its clip. Raises what `copy` raises."""
+        self._check(rgb)
+        self._encoder.write(rgb, self._take(self._time_of(time)))
+        self._copied = time
+
+    def patch(self, frame: ClipFrame, rgb: "np.ndarray", inside: "np.ndarray", at: Fraction | None = None) -> None:
         """Encodes a frame of a clip with the pixels of `rgb` in it where `inside`, bool (H, W), is true.
 
-        Elsewhere it comes out as by `copy`. Raises what `copy` raises.
+        Elsewhere it comes out as by `copy`, and when that says. Raises what `copy` raises.
         """
         import numpy as np
 
         self._check(rgb)
         picture = self._kept(frame.native) if frame.native is not None else None
-        at = self._time_of(frame)
+        at = self._time_of(frame.time) if at is None else at
         if picture is None or not self._plan.format.lossless:
             self._encoder.write(np.where(inside[..., None], rgb, frame.rgb), self._take(at))
         else:
@@ -112,10 +124,11 @@ class ClipWriter(FrameWriter):
         self._at, self._copied = super()._take(at), None
         return at
 
-    def _time_of(self, frame: ClipFrame) -> Fraction:
+    def _time_of(self, time: Fraction) -> Fraction:
+        """When a frame is shown here that is shown at `time` in its clip."""
         before = self._copied
-        if self._keeps_times and before is not None and before < frame.time:
-            return self._at + frame.time - before
+        if self._keeps_times and before is not None and before < time:
+            return self._at + time - before
         return self._end
 
     def _kept(self, native: "VideoFrame") -> "VideoFrame | None":
@@ -162,7 +175,7 @@ def open_clip_writer(
     plan = check_output(path, frames=frames, force=force, make_folder=make_folder)
     check_limits(plan.format, width, height, fps)
     metadata, notes = fitting(metadata, plan)
-    notes = notes_on(plan, fps) + notes + _losses(plan, like)
+    notes = notes_on(plan, fps) + notes + _losses(plan, like, Size(width, height))
     sound, sound_notes = _sound(plan, sounds)
     size = Size(width, height)
 
@@ -258,7 +271,7 @@ def _stored_name(like: Probe) -> str:
     return _PICTURE_FORMATS.get(like.pixel_format, "rgba" if like.has_alpha else "rgb24")
 
 
-def _losses(plan: OutputPlan, like: Probe) -> list[str]:
+def _losses(plan: OutputPlan, like: Probe, size: Size) -> list[str]:
     """What the output's format can't hold of the clip."""
     name, notes = plan.format.name, []
     if plan.format.lossless:
@@ -267,6 +280,10 @@ def _losses(plan: OutputPlan, like: Probe) -> list[str]:
         notes.append(f"transparency can't be kept in .{name}: shown over black; .mkv keeps it")
     if like.bit_depth > 8:
         notes.append(f"{like.bit_depth} bits a channel become 8 in .{name}; .mkv keeps them")
+    if like.kind == "video" and plan.format.audio:
+        shared = chroma_grain(recipe_for(name, *size)[0].pixel_format)
+        if any(own < kept for own, kept in zip(chroma_grain(_stored_name(like)), shared, strict=True)):
+            notes.append(f"colours of {like.pixel_format} become coarser in .{name}; .mkv keeps them")
     if like.interlaced:
         notes.append(f"interlaced frames stay woven in .{name}, but are not marked as interlaced")
     if like.pixel_aspect != 1 and not plan.format.audio:

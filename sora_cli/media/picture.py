@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
-MAX_PIXELS = 1 << 28
 BRIGHT = 128  # from which level on a mask's pixel is white
 
 
@@ -31,11 +30,11 @@ def read_picture(path: Path, width: int, height: int) -> "Image":
     return picture.crop(middle(picture.size, width, height))
 
 
-def read_mask(path: Path, width: int, height: int) -> "np.ndarray":
-    """Where to draw, bool (H, W): a picture's bright pixels, resized, grown to whole 2 x 2 blocks of pixels.
+def read_mask(path: Path, width: int, height: int, grain: tuple[int, int]) -> "np.ndarray":
+    """Where to draw, bool (H, W): a picture's bright pixels, resized, grown to whole blocks of `grain` pixels, across
+    and down, for which a clip keeps one colour.
 
-    Blocks are what a clip with halved chroma keeps colour for. Raises SoraError missing_input and bad_input, the latter
-    also for a picture without a bright pixel.
+    Raises SoraError missing_input and bad_input, the latter also for a picture without a bright pixel.
     """
     import numpy as np
     from PIL import Image
@@ -44,9 +43,10 @@ def read_mask(path: Path, width: int, height: int) -> "np.ndarray":
     bright = np.asarray(grey) >= BRIGHT
     if not bright.any():
         raise SoraError("bad_input", f"{path}: it is dark everywhere", "a mask is white where to draw")
-    padded = np.pad(bright, ((0, height % 2), (0, width % 2)), mode="edge")
-    blocks = padded[0::2, 0::2] | padded[1::2, 0::2] | padded[0::2, 1::2] | padded[1::2, 1::2]
-    return blocks.repeat(2, 0).repeat(2, 1)[:height, :width]
+    across, down = grain
+    padded = np.pad(bright, ((0, -height % down), (0, -width % across)))
+    blocks = padded.reshape(len(padded) // down, down, -1, across).any((1, 3))
+    return blocks.repeat(down, 0).repeat(across, 1)[:height, :width]
 
 
 def middle(size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:
@@ -59,10 +59,10 @@ def middle(size: tuple[int, int], width: int, height: int) -> tuple[int, int, in
 
 
 def _read(path: Path) -> "Image":
-    """The first picture in a file, upright, RGB."""
-    from PIL import ImageOps
+    """The first picture in a file, upright, RGB, what is transparent over black."""
+    from PIL import Image
+
+    from sora_cli.media.clip import upright
 
     with open_regular(path) as file, open_picture(file) as picture:
-        if picture.width * picture.height > MAX_PIXELS:
-            raise SoraError("bad_input", f"{path}: {picture.width}x{picture.height} pixels", "give a smaller picture")
-        return ImageOps.exif_transpose(picture).convert("RGB")
+        return Image.fromarray(upright(picture)[0])

@@ -111,7 +111,7 @@ def _turned_name(name: str, rotation: int, width: int, height: int) -> str | Non
     found = _YUV.fullmatch(name)
     if not rotation or found is None:
         return name
-    across, down = _subsampling(name)
+    across, down = chroma_grain(name)
     lone_row_first = rotation in (90, 180) and height % down
     lone_column_first = rotation in (180, 270) and width % across
     if lone_row_first or lone_column_first:
@@ -126,8 +126,8 @@ def _full_chroma_name(name: str) -> str:
     return _YUV.sub(r"\g<1>444\g<3>", name)
 
 
-def _subsampling(name: str) -> tuple[int, int]:
-    """How many luma samples share a chroma sample, across and down."""
+def chroma_grain(name: str) -> tuple[int, int]:
+    """How many luma samples of a pixel format share a chroma sample, across and down."""
     form = VideoFormat(name, 64, 64)
     return 64 // form.chroma_width(), 64 // form.chroma_height()
 

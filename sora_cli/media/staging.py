@@ -4,7 +4,7 @@ import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
@@ -22,8 +22,8 @@ class Ledger(Protocol):
     def begun(self, part: Path) -> None:
         """A file that is not whole is about to be made."""
 
-    def whole(self, output: Output) -> None:
-        """All is written, and gets its name next."""
+    def whole(self, output: Output, names: Mapping[Path, Path]) -> None:
+        """All is written, and each file gets its name next."""
 
 
 class Staging:
@@ -74,7 +74,7 @@ class Staging:
         for part in self._targets:
             _sync(part)
         if self._ledger is not None:
-            self._ledger.whole(output)
+            self._ledger.whole(output, self._targets)
         for part, target in self._targets.items():
             self._publish_one(part, target)
         self._published = True
@@ -120,6 +120,13 @@ class Staging:
                 raise
             os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
             self._claimed.append(target)
+            os.replace(part, target)
+
+
+def name_rest(names: Mapping[Path, Path], *, force: bool) -> None:
+    """Give whole files the names that a run which was killed didn't come to give them. Raises OSError."""
+    for part, target in names.items():
+        if part.exists() and not _same_file(part, target) and (force or not target.exists()):
             os.replace(part, target)
 
 

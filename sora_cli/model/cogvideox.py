@@ -14,7 +14,6 @@ from sora_cli.model.layers import Projector, gelu_tanh, sinusoid
 from sora_kernels import attention, rope, rope_table
 from sora_weights.spec import CogVideoXSpec
 
-TIME_SCALE = 4  # frames in a latent frame
 Rotary = tuple[Tensor, Tensor]
 
 

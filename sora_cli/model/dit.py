@@ -3,7 +3,7 @@
 One timestep per latent frame (so known frames are simply frames at timestep 0), text as extra keys and values, rotary
 positions in pixels and seconds, a convolutional stem and head per frame around the transformer, a copy of the nearest
 known frame beside every frame, so that carrying content over time is easy, and a memory of figures: the network says
-where in the picture its figure stands, sees it drawn there, and takes of that as much as it trusts.
+where in the picture its figure stands, sees it drawn there, and takes of both as much as it trusts.
 """
 
 from dataclasses import dataclass, replace
@@ -29,8 +29,10 @@ ENOUGH = 0.25  # a latent with so much of the figure in it may be taken as it is
 MOSTLY = 0.5  # a latent with so much of the figure in it says what that looks like
 WHOLLY = 0.5  # from this timestep on a figure may be taken as it is traced; less of it where less noise is left
 SEEN = 0.25  # how much of the picture must shine through for a pose to be relied on; with less, figures stand still
+RAGGED = 0.1  # of a picture's shorter side around a figure: what lies there in a drawn frame may be a rag of it
+STILL = 0.15  # of a latent's deviation: what is off by less between known frames stands still
 SUREST = 0.1  # what is doubted of a pose at timestep 0; at 1 it is one more
-DISTRUST = -2.0  # logit of the share that is taken from a traced figure at the beginning of training
+DISTRUST = -2.0  # logit of the share that is taken from what is at hand at the beginning of training
 STILL_RATE = 6.0  # latent frames a second that a single picture is said to have
 
 
@@ -60,6 +62,19 @@ class Place:
         """The same in pixels, without the time."""
         columns, rows = self.columns * self.width[:, None], self.rows * self.height[:, None]
         return Area(columns, rows, self.width, self.height)
+
+
+@dataclass(frozen=True, slots=True)
+class Reliance:
+    """How much more than it learned, in logits, the network is to take of traced `figures`, and of known frames where
+    they stand `still`.
+    """
+
+    figures: float = 0.0
+    still: float = 0.0
+
+
+LEARNED = Reliance()
 
 
 def locate(
@@ -94,18 +109,33 @@ def _patch_centres(values: Tensor, patch: int) -> Tensor:  # (b, n * patch) -> (
     return rearrange(values, "b (n p) -> b n p", p=patch).mean(-1)
 
 
-def nearest_known(x: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-    """For each frame of x (b, c, t, h, w) the nearest frame whose timestep (b, t) is at most `KNOWN`.
+def nearest_known(x: Tensor, known: Tensor, bare: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """For each frame of x (b, c, t, h, w) the nearest frame that is `known`, (b, t).
 
-    Returns that frame (zeros if there is none) and a nearness in [0, 1], (b, t): 0 for none, 1 for the frame itself.
+    Returns that frame (zeros if there is none) and a nearness in [0, 1], (b, 1, t, h, w): 0 for none, 1 for the frame
+    itself. Where a frame is not `bare`, (b, 1, t, h, w), it counts as unknown: what moves is not to be copied.
     """
     frames = torch.arange(x.shape[2], device=x.device)
-    apart = (frames[:, None] - frames[None]).abs().float() + 1e4 * (timesteps[:, None, :] > KNOWN)
+    apart = (frames[:, None] - frames[None]).abs().float() + 1e4 * ~known[:, None, :]
     distance, index = apart.min(-1)  # (b, t) each
     found = distance < 1e4
-    copies = torch.take_along_dim(x, rearrange(index, "b t -> b 1 t 1 1"), 2)
-    nearness = torch.where(found, torch.exp(-distance / 4), 0.0)
-    return copies * rearrange(found, "b t -> b 1 t 1 1").to(x.dtype), nearness
+    there = rearrange(found, "b t -> b 1 t 1 1").to(x.dtype).expand(-1, -1, -1, *x.shape[3:])
+    nearest = rearrange(index, "b t -> b 1 t 1 1")
+    if bare is not None:
+        there = there * torch.take_along_dim(bare.to(x.dtype), nearest, 2)
+    copies = torch.take_along_dim(x, nearest, 2)
+    return copies * there, rearrange(torch.exp(-distance / 4), "b t -> b 1 t 1 1") * there
+
+
+def standing(x: Tensor, known: Tensor, bare: Tensor | None) -> Tensor:
+    """How still x (b, c, t, h, w), scaled latents, stands in all frames that are `known`, (b, t), and `bare`: from 0,
+    also where fewer than two are, to 1, (b, 1, 1, h, w).
+    """
+    seen = rearrange(known, "b t -> b 1 t 1 1").to(x) * (torch.ones_like(x[:, :1]) if bare is None else bare)
+    count = seen.sum(2, keepdim=True)
+    mean = (x * seen).sum(2, keepdim=True) / count.clamp(min=1)
+    off = ((x - mean).abs().mean(1, keepdim=True) * seen).sum(2, keepdim=True) / count.clamp(min=1)
+    return torch.exp(-((off / STILL) ** 2)) * (count > 1)
 
 
 class Block(nn.Module):
@@ -176,12 +206,16 @@ def _spread(part: Tensor, x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Look:
-    """What the network makes of noisy latents: their level (b, 1, t, 1, 1), features of latents from the stem
-    (b, c, t, h, w), tokens (b, n, d), the sheet of the figure, where on it they look and how much figure they show as
-    the pointer has it, and the condition (b, t, d).
+    """What the network makes of noisy latents: their level (b, 1, t, 1, 1), the scaled latents of the nearest known
+    frames (b, c, t, h, w), how near these are (b, 1, t, h, w) and how still they stand (b, 1, 1, h, w), features of
+    latents from the stem (b, c, t, h, w), tokens (b, n, d), the sheet of the figure, where on it they look and how
+    much figure they show as the pointer has it, and the condition (b, t, d).
     """
 
     level: Tensor
+    copies: Tensor
+    near: Tensor
+    still: Tensor
     stem: Tensor
     tokens: Tensor
     sheet: Sheet
@@ -193,6 +227,12 @@ class _Look:
 def _shown(figure: Traced) -> Tensor:
     """A traced figure as the network sees it: its scaled latents on grey, and its coverage, (b, c + 1, t, h, w)."""
     return torch.cat([figure.on(GREY), figure.cover], 1)
+
+
+def _bare(figure: Traced, reach: int = 1) -> Tensor:
+    """1 where no figure is in a latent or in those around it as far as `reach`, (b, 1, t, h, w)."""
+    side = 2 * reach + 1
+    return (F.max_pool3d(figure.cover, (1, side, side), 1, (0, reach, reach)) < BARE).to(figure.cover)
 
 
 class DiT(nn.Module):
@@ -226,6 +266,7 @@ class DiT(nn.Module):
         self.head_block = FrameResidual(conv)
         self.head = FrameConv(conv, spec.channels, zero=True)
         self.trust = FrameConv(conv, spec.channels, zero=True)
+        self.carry = FrameConv(conv, spec.channels, zero=True)
         for layer in (self.time_block, self.last_time):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -233,6 +274,7 @@ class DiT(nn.Module):
             self.time_block.bias.view(6, width)[2].fill_(0.5)
             self.time_block.bias.view(6, width)[5].fill_(0.5)
             nn.init.constant_(self.trust.conv.bias, DISTRUST)  # type: ignore[arg-type]
+            nn.init.constant_(self.carry.conv.bias, DISTRUST)  # type: ignore[arg-type]
 
     def _rotary(self, place: Place, patch: int) -> tuple[Tensor, Tensor]:
         side = (place.height * place.width).sqrt()[:, None]
@@ -283,26 +325,26 @@ class DiT(nn.Module):
         place: Place,
         mask: Tensor | None = None,
         told: Traced | None = None,
-        reliance: float = 0.0,
+        reliance: Reliance = LEARNED,
     ) -> Tensor:
         """Predict clean latents from x = (1 - t) clean + t noise.
 
         x (b, c, t, h, w) with h and w multiples of the patch; timesteps (b, t) in [0, 1]; text (b, m, e) with
         `seen` (b, m) true at real tokens; mask (b, t, h, w), true inside each sample of a padded batch; the figure as
-        it is to stand, where that is `told`; and a `reliance` on traced figures beyond what was learned, in logits.
+        it is to stand, where that is `told`; and a `reliance` on what is at hand.
         Input and output are scaled so that the network's own input and target have unit variance (Karras et al. 2022,
         section 5, for the flow-matching process).
         """
         look = self._look(x, timesteps, text, seen, place, mask, told)
         if told is not None:
             return self._clean(look, x, told, mask, reliance)
-        figure = self._figure(self._pose(look, place, mask), look.sheet, place)
+        figure = self._figure(self._pose(look, place, mask), look.sheet.figure, look.sheet.found, place)
         sure = ((1 - look.level) / SEEN).clamp(max=1)
         return self._clean(look, x, figure, mask, reliance, sure)
 
     def trace(self, pose: Pose, text: Tensor, seen: Tensor, place: Place) -> Traced:
         """The figure that the text is about, as it stands in a pose; nothing where there is none."""
-        return self._figure(pose, self.memory(text, seen), place)
+        return self._figure(pose, *self.memory.find(text, seen), place)
 
     def pose(self, x: Tensor, timesteps: Tensor, text: Tensor, seen: Tensor, place: Place) -> Pose:
         """Where the network sees the figure that the text is about; arguments as in `forward`."""
@@ -313,14 +355,12 @@ class DiT(nn.Module):
         """How far on the animation is of the figure that the text is about, where it stands in clean latents x
         (1, c, t, h, w): seconds into its loop, (1, t), at its usual pace.
         """
-        sheet, scaled = self.memory(text, seen), x / self._spread
+        (who, found), scaled = self.memory.find(text, seen), x / self._spread
         gone = place.seconds - place.seconds[:, :1]
-        errors, loop = [], self.memory.loops[sheet.figure]
-        tried = (
-            torch.arange(int(self.memory.keys[sheet.figure]), device=x.device) * loop / self.memory.keys[sheet.figure]
-        )
+        errors, loop, keys = [], self.memory.loops[who], self.memory.keys[who]
+        tried = torch.arange(int(keys), device=x.device) * loop / keys
         for start in tried:
-            figure = self._figure(replace(pose, moment=start + gone), sheet, place)
+            figure = self._figure(replace(pose, moment=start + gone), who, found, place)
             off = (self._composed(figure, scaled) - scaled) ** 2
             errors.append((off.mean(1, keepdim=True) * figure.cover).sum() / figure.cover.sum().clamp(min=1))
         return tried[torch.stack(errors).argmin()] + gone
@@ -355,10 +395,11 @@ class DiT(nn.Module):
     ) -> "_Look":
         """All that the network makes out before it draws."""
         patch = self.spec.patch
-        t, h, w = x.shape[2:]
+        t = x.shape[2]
         level = rearrange(timesteps, "b t -> b 1 t 1 1").float()
-        copies, nearness = nearest_known(x / self._spread, timesteps)
-        nearness = repeat(nearness, "b t -> b 1 t h w", h=h, w=w)
+        scaled, bare = x / self._spread, None if told is None else _bare(told)
+        known = timesteps <= KNOWN
+        copies, nearness = nearest_known(scaled, known, bare)
         inputs = torch.cat([x / self._deviation(level), copies, nearness], 1)
         dtype = self.patchify.weight.dtype
         stem = self.stem(inputs.to(dtype), mask)
@@ -376,7 +417,13 @@ class DiT(nn.Module):
         for block in self.blocks:
             tokens = block(tokens, words, sheet, time, t, rotary, keys)
         found, cover = self.pointer(tokens, sheet)
-        return _Look(level, stem, tokens, sheet, found, cover, condition)
+        known = known & (timesteps <= timesteps.amax(1, keepdim=True) / 2)  # others are as noisy as what is drawn
+        if told is not None:
+            shorter = torch.minimum(place.height, place.width).amin().item()
+            bare = _bare(told, max(1, round(RAGGED * shorter / self.spec.space)))
+        copies, nearness = nearest_known(scaled, known, bare)
+        still = standing(scaled, known, bare)
+        return _Look(level, copies, nearness, still, stem, tokens, sheet, found, cover, condition)
 
     @property
     def _spread(self) -> Tensor:
@@ -392,11 +439,11 @@ class DiT(nn.Module):
         x: Tensor,
         figure: Traced,
         mask: Tensor | None,
-        reliance: float,
+        reliance: Reliance,
         sure: Tensor | float = 1.0,
     ) -> Tensor:
-        """The clean latents of noisy ones, with as much of the traced figure in them as the network trusts, and as the
-        pose of that is `sure`.
+        """The clean latents of noisy ones, with as much of the nearest known frame and of the traced figure in them as
+        the network trusts, and as the pose of that is `sure`.
         """
         level, tokens, patch = look.level, look.tokens, self.spec.patch
         dtype, t, h = tokens.dtype, x.shape[2], x.shape[3]
@@ -405,10 +452,14 @@ class DiT(nn.Module):
         tokens = self.unpatchify(layer_norm_modulate(tokens, shift.to(dtype), scale.to(dtype)))
         deep = rearrange(tokens, "b (t h w) (c p q) -> b c t (h p) (w q)", t=t, h=h // patch, p=patch, q=patch)
         y = F.silu(self.head_block(self.join(torch.cat([look.stem, deep, _shown(figure).to(dtype)], 1), mask), mask))
-        detail, trust = self.head(y, mask).float(), (self.trust(y, mask).float() + reliance).sigmoid()
+        detail, trust = self.head(y, mask).float(), (self.trust(y, mask).float() + reliance.figures).sigmoid()
         spread, total = self._spread, self._deviation(level)
         clean = x * (spread**2 * (1 - level) / total**2) + detail * (spread * level / total)
-        share = sure * trust * (figure.cover / ENOUGH).clamp(max=1) * (level / WHOLLY).clamp(max=1)
+        open_to = (level / WHOLLY).clamp(max=1)
+        carried = (self.carry(y, mask).float() + reliance.still * look.still).sigmoid() * (look.near > 0)
+        carried = carried * torch.maximum(open_to, look.still)
+        clean = torch.lerp(clean, look.copies * spread, carried)
+        share = sure * trust * (figure.cover / ENOUGH).clamp(max=1) * open_to
         return masked(torch.lerp(clean, self._composed(figure, clean / spread) * spread, share), mask)
 
     @torch.no_grad()
@@ -436,10 +487,10 @@ class DiT(nn.Module):
         return (colours + rearrange(self.memory.tone, "k -> k 1 1 1")).clamp(0, 1)
 
     @torch.no_grad()
-    def _figure(self, pose: Pose, sheet: Sheet, place: Place) -> Traced:
-        """The figure that the text is about, as it moves."""
-        there = replace(pose, there=pose.there * sheet.found.float().flatten(1))
-        pictures, side = partial(self.memory.picture, sheet.figure), self.spec.artwork
+    def _figure(self, pose: Pose, figure: Tensor, found: Tensor, place: Place) -> Traced:
+        """The figures (b,) of the memory as they move; nothing where none is `found`, b values."""
+        there = replace(pose, there=pose.there * found.float().view(-1, 1))
+        pictures, side = partial(self.memory.picture, figure), self.spec.artwork
         patches, plain = self.memory.patches, self.memory.plain
         if place.seconds.shape[1] == 1:
             return traced([there], pictures, side, patches.sum(2, keepdim=True), plain, place.area)

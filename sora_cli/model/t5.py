@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 WHITE_SPACE = re.compile("[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
 """Unicode's White_Space property; Python's own \\s has four control characters more."""
+WIDE = (".wo.",)
+"""Matrices whose sums overflow in float16: there they stay in float32, as transformers keeps them."""
 
 
 def t5(spec: T5Spec) -> nn.Module:
@@ -43,19 +45,6 @@ def t5(spec: T5Spec) -> nn.Module:
         dropout_rate=0.0,
     )
     return network_class(config).encoder.eval().requires_grad_(False)
-
-
-def finish(network: nn.Module, dtype: torch.dtype, device: torch.device | str) -> nn.Module:
-    """Bring a loaded encoder to `dtype` and `device`, one layer at a time.
-
-    In float16 the feed-forward's last matrix stays float32, as transformers keeps it: its sums overflow. In bfloat16
-    nothing does, as in transformers. Load in the file's own dtype first, so that float16 never rounds that matrix.
-    """
-    for name, module in network.named_modules():
-        if not any(module.children()):
-            wide = dtype == torch.float16 and name.endswith(".wo")
-            module.to(device=device, dtype=torch.float32 if wide else dtype)
-    return network
 
 
 def clean(text: str) -> str:

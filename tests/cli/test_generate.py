@@ -232,6 +232,9 @@ HOSTILE: list[tuple[str, Any]] = [
     ("request.composed", {"request": {"composed": [640]}}),
     ("request.composed", {"request": {"composed": [640, 1e9]}}),
     ("prompt", {"request": {"prompt": "  "}}),
+    ("takes no clips", {"request": {"mode": "blend"}}),
+    ("takes no clips", {"request": {"clip": "/etc/passwd"}}),
+    ("takes no clips", {"request": {"mask": "/etc/passwd"}}),
 ]
 
 

@@ -53,10 +53,26 @@ def joined_at_once(board: Board, source: list[np.ndarray], decoded: list[np.ndar
             off = bringing(near[0], end[0], [*steps(near), *steps(mended)])
         sides.append(off)
     left, right = sides
-    return [
-        rounded(frame + taken_back(left, k, fade) + taken_back(right, board.count - 1 - k, fade))
-        for k, frame in enumerate(new)
-    ]
+    made = []
+    for k, frame in enumerate(new):
+        back = [taken_back(left, k, fade), taken_back(right, board.count - 1 - k, fade)]
+        both = [i for i in range(board.count) if i < fade and board.count - 1 - i < fade]
+        if left[1] and right[1] and both:
+            ends = [max(0, both[0] - 1), min(board.count - 1, both[-1] + 1)]
+            share = 0.5 if board.count == 1 else np.interp(k, ends, [0, 1])
+            back = [back[0] * (1 - share), back[1] * share]
+        made.append(rounded(frame + sum(back)))
+    return made
+
+
+@pytest.mark.parametrize("count", range(1, 14))
+def test_what_is_too_bright_everywhere_never_becomes_too_dark(count: int):
+    source = Clip(*[100] * 20)
+    board = Board(count + 8, (Given(0, 0, 4, 0), Given(0, 4, 4, 4 + count)), 4, count)
+    found = made(board, source, [110] * board.frames)
+    assert all(100 <= level <= 110 for level in found)
+    assert found == found[::-1]
+    assert found[0] <= 101
 
 
 def weight(away: int, fade: int) -> float:

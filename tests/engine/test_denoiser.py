@@ -77,13 +77,6 @@ def test_scale_one_never_calls_the_unconditional_network() -> None:
     assert guided(pointwise, lambda x, row: pytest.fail("called"), 1.0) is pointwise
 
 
-def test_full_rescale_gives_each_sample_the_deviation_of_its_conditional_prediction() -> None:
-    x = latents(2, 3, 2, 4, 4)
-    denoise = guided(pointwise, lambda x, row: x.flip(-1), 7.0, rescale=1.0)
-    deviations = denoise(x, FLOW_ROW).std((1, 2, 3, 4))
-    torch.testing.assert_close(deviations, pointwise(x, FLOW_ROW).std((1, 2, 3, 4)))
-
-
 def first_frame_known(mode: str) -> Known:
     mask = torch.zeros(1, 1, 3, 4, 4)
     mask[:, :, 0] = 1

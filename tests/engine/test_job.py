@@ -1,5 +1,6 @@
 """A job's folder: there until the result is, and no longer; latents come back as they were written."""
 
+import json
 import shutil
 from dataclasses import replace
 from fractions import Fraction
@@ -11,6 +12,7 @@ import torch
 from sora_cli.engine.job import Delivery, Job, LatentFile, new_job, stopped_jobs
 from sora_cli.errors import SoraError
 from sora_cli.request import Request
+from sora_cli.settings import folders
 
 REQUEST = Request("generate", "猫", "", "diorama", 32, 32, 5, Fraction(24), 2, 3.0, 0, "auto", "auto", None, False)
 
@@ -73,13 +75,36 @@ def test_latents_that_are_there_stay(tmp_path: Path):
     assert LatentFile(tmp_path / "x.latents", 2, (1, 2, 2)).read(0, 2).sum() == 8
 
 
-def test_sources_that_have_changed_are_refused(own_home: Path, tmp_path: Path):
-    clip = tmp_path / "clip.mkv"
-    clip.write_bytes(b"one")
-    with pytest.raises(RuntimeError), new_job(replace(REQUEST, clip=str(clip)), DELIVERY) as job:
+@pytest.mark.parametrize("name", ["clip", "mask"])
+def test_sources_that_have_changed_are_refused(own_home: Path, tmp_path: Path, name: str):
+    source = tmp_path / f"{name}.png"
+    source.write_bytes(b"one")
+    with pytest.raises(RuntimeError), new_job(replace(REQUEST, **{name: str(source)}), DELIVERY) as job:
         raise RuntimeError
     job.check()
-    clip.write_bytes(b"other")
-    with pytest.raises(SoraError, match=r"clip\.mkv"):
+    source.write_bytes(b"other")
+    with pytest.raises(SoraError, match=rf"{name}\.png"):
         job.check()
+    shutil.rmtree(job.folder)
+
+
+def test_what_is_stopped_before_it_is_a_job_leaves_nothing(own_home: Path, monkeypatch: pytest.MonkeyPatch):
+    def stop(_file: Path) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sora_cli.engine.job.sha256_of", stop)
+    with pytest.raises(KeyboardInterrupt) as caught, new_job(replace(REQUEST, clip=__file__), DELIVERY):
+        pass
+    assert not hasattr(caught.value, "__notes__")
+    assert not any(folders()["jobs"].iterdir())
+
+
+def test_a_job_of_another_version_is_refused(own_home: Path):
+    with pytest.raises(RuntimeError), new_job(REQUEST, DELIVERY) as job:
+        raise RuntimeError
+    about = json.loads((job.folder / "job.json").read_text())
+    about["delivery"]["surprise"] = 1
+    (job.folder / "job.json").write_text(json.dumps(about))
+    with pytest.raises(SoraError, match="another version"):
+        _ = job.delivery
     shutil.rmtree(job.folder)

@@ -164,3 +164,20 @@ def test_more_steps_than_the_table_holds_are_refused(steps: int) -> None:
     scheduler = scheduler_from_config(COGVIDEOX)
     with pytest.raises(SoraError, match=f"--steps {steps}"):
         scheduler.rows(steps)
+
+
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": "3.0"}, "shift"),
+        ({"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": True, "flow_shift": None}, "flow_shift"),
+        ({"_class_name": "CogVideoXDDIMScheduler", "num_train_timesteps": 10**10}, "num_train_timesteps"),
+        ({"_class_name": "CogVideoXDDIMScheduler", "num_train_timesteps": 10.5}, "num_train_timesteps"),
+        ({"_class_name": "CogVideoXDDIMScheduler", "beta_start": -1}, "beta_start"),
+        ({"_class_name": "CogVideoXDPMScheduler", "snr_shift_scale": True}, "snr_shift_scale"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused_by_name(config: dict[str, object], key: str) -> None:
+    with pytest.raises(SoraError, match=key) as caught:
+        scheduler_from_config(config).rows(4)
+    assert caught.value.code == "bad_weights"

@@ -32,6 +32,10 @@ def test_every_frame_keeps_its_time(frames: int, own: Fraction, fps: Fraction):
     assert all(abs(Fraction(index) / own - Fraction(k) / fps) <= 1 / own + 1 / fps for k, index in enumerate(shown))
 
 
+def test_half_the_rate_shows_every_second_frame_from_the_first_on():
+    assert [retimed_index(CLIP, Fraction(5), k) for k in range(5)] == [0, 2, 4, 6, 8]
+
+
 def test_the_same_rate_changes_nothing():
     assert [retimed_index(CLIP, Fraction(10), k) for k in range(10)] == list(range(10))
 

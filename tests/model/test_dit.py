@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sora_cli.model.artwork import Drawn, halved
-from sora_cli.model.dit import DiT, Place, locate, nearest_known, seconds_of
+from sora_cli.model.dit import DiT, Place, Reliance, locate, nearest_known, seconds_of
 from sora_cli.model.tracing import Pose
 from sora_weights.spec import DiTSpec
 
@@ -76,11 +76,11 @@ def test_of_what_is_told_no_more_is_taken_than_is_trusted_however_noisy_it_is(ne
     """At pure noise a figure that the network sees by itself is not taken; one that it is told is."""
     x, (words, seen), where = torch.randn(1, 4, 2, 12, 20), text(), place(2, 12, 20)
     arguments = (x, torch.ones(1, 2), words, seen, where)
-    own = (network(*arguments, reliance=logits) for logits in (-99.0, 99.0))
+    own = (network(*arguments, reliance=Reliance(figures=logits)) for logits in (-99.0, 99.0))
     assert torch.equal(*own)
     middle = torch.tensor([0.5, 0.5, 0.4, 0.0, 1.0, 0.0]).view(6, 1, 1)
     told = network.trace(Pose(*middle.expand(6, 1, 2)), words, seen, where)
-    never, wholly = (network(*arguments, told=told, reliance=logits) for logits in (-99.0, 99.0))
+    never, wholly = (network(*arguments, told=told, reliance=Reliance(figures=logits)) for logits in (-99.0, 99.0))
     assert (wholly - never).abs()[told.cover.expand_as(x) > 0.5].mean() > 1e-2
 
 
@@ -92,7 +92,9 @@ def test_who_relies_on_the_memory_draws_what_it_holds(network):
         Pose(*torch.tensor([0.5, 0.5, 0.4, 0.0, 1.0, 0.0]).view(6, 1, 1)),
     )
     figure = network.trace(pose, words, seen, where)
-    never, little, wholly = (network(*arguments, told=figure, reliance=logits) for logits in (-99.0, 0.0, 99.0))
+    never, little, wholly = (
+        network(*arguments, told=figure, reliance=Reliance(figures=logits)) for logits in (-99.0, 0.0, 99.0)
+    )
     inside = (figure.cover > 0.25).expand_as(x)
     assert inside.any()
     composed = network._composed(figure, never)
@@ -128,15 +130,23 @@ def test_no_words_at_all_is_the_same_for_any_features(network):
 
 def test_nearest_known_frame_is_found_on_either_side():
     x = torch.arange(5.0).view(1, 1, 5, 1, 1)
-    copies, nearness = nearest_known(x, torch.tensor([[0.0, 1.0, 1.0, 1.0, 0.1]]))
+    copies, nearness = nearest_known(x, torch.tensor([[True, False, False, False, True]]))
     assert copies.flatten().tolist()[:2] == [0, 0]
     assert copies.flatten().tolist()[3:] == [4, 4]
-    assert nearness[0, 0] == nearness[0, 4] == 1
-    assert nearness[0, 1] < 1
+    assert nearness.flatten()[0] == nearness.flatten()[4] == 1
+    assert nearness.flatten()[1] < 1
+
+
+def test_what_is_not_bare_counts_as_unknown():
+    x, bare = torch.ones(1, 2, 3, 1, 2), torch.tensor([[[[[1.0, 0.0]], [[0.0, 1.0]], [[1.0, 1.0]]]]])
+    copies, nearness = nearest_known(x, torch.tensor([[True, False, False]]), bare)
+    assert copies[0, 0, :, 0].tolist() == [[1, 0]] * 3
+    assert (nearness[0, 0, :, 0, 0] > 0).all()
+    assert nearness[0, 0, :, 0, 1].abs().max() == 0
 
 
 def test_without_a_known_frame_there_is_nothing_to_copy():
-    copies, nearness = nearest_known(torch.ones(1, 1, 3, 1, 1), torch.ones(1, 3))
+    copies, nearness = nearest_known(torch.ones(1, 1, 3, 1, 1), torch.zeros(1, 3, dtype=torch.bool))
     assert copies.abs().max() == 0
     assert nearness.abs().max() == 0
 
@@ -144,3 +154,15 @@ def test_without_a_known_frame_there_is_nothing_to_copy():
 def test_seconds_are_the_middles_of_latent_frames():
     assert torch.allclose(seconds_of(0, 3, 24.0, 4) * 24, torch.tensor([0.0, 2.5, 6.5]))
     assert torch.equal(seconds_of(2, 1, 24.0, 4), seconds_of(0, 3, 24.0, 4)[2:])
+
+
+def test_what_stands_still_in_known_frames_is_carried_on_where_that_is_relied_on():
+    torch.manual_seed(3)
+    network = DiT(SPEC).eval()
+    x = torch.randn(1, 4, 4, 4, 4)
+    x[:, :, 1] = x[:, :, 0]
+    x[:, :, 1, :, 2:] += 2  # this half moves
+    arguments = (x, torch.tensor([[0.0, 0.0, 0.9, 0.9]]), torch.randn(1, 5, 6), torch.ones(1, 5, dtype=torch.bool))
+    made = network(*arguments, place(4, 4, 4), reliance=Reliance(still=99.0))
+    assert torch.allclose(made[:, :, 2:, :, :2], x[:, :, :1, :, :2].expand(-1, -1, 2, -1, -1), atol=1e-5)
+    assert (made[:, :, 2:, :, 2:] - x[:, :, 1:2, :, 2:]).abs().mean() > 0.1

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel, T5Tokenizer, UMT5Config, UMT5EncoderModel
 
 from sora_cli.engine.tokens import open_tokenizer
-from sora_cli.model.t5 import clean, encode_t5, finish, t5
+from sora_cli.model.t5 import WIDE, clean, encode_t5, t5
 from sora_weights.errors import WeightsError
 from sora_weights.header import Entry
 from sora_weights.reader import WeightFiles, load_into, match, open_weights
@@ -67,8 +67,8 @@ def saved(path: Path, network: nn.Module) -> tuple[Path, dict[str, Any]]:
 def loaded(path: Path, spec: T5Spec, dtype: torch.dtype = torch.float32) -> nn.Module:
     with torch.device("meta"):
         network = t5(spec)
-    load_into(network, open_weights(path), KEYS)
-    return finish(network, dtype, "cpu")
+    load_into(network, open_weights(path), KEYS, dtype, "cpu", WIDE if dtype == torch.float16 else ())
+    return network
 
 
 def tokenizer_folder(path: Path) -> Path:

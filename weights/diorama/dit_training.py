@@ -22,7 +22,8 @@ TOLD = 0.8  # share of batches that are told where the figure stands, as most of
 ASTRAY = 0.006  # how far off that is, as a share of the figure's size: what a draft's fit is off by
 BLOTCH = 3  # latents along a blotch
 WORST = 0.8  # how strong blotches are at most, as a share of a channel's deviation
-FOCUS = 3.0  # how much more a latent weighs in the loss where it is all figure
+FOCUS = 3.0  # how much more a latent weighs in the loss where it is all figure, or close to that
+BESIDE = 2  # latents that are close
 LIGHTS = 4.0  # the same for each deviation by which it stands out of the scene: stars, snowflakes, the moon's rim
 
 
@@ -111,9 +112,11 @@ def mixed_noise(like: Tensor, share: float, rng: torch.Generator) -> Tensor:
 
 
 def true_pose(batch: Batch) -> Pose:
-    """Where the figures of a batch stand: the points of them that its corners show say it."""
+    """Where the figures of a batch stand: the points of them that the first two latents show, which no sample has in
+    its padding, say it.
+    """
     area, (u, v) = batch.place.area, batch.artwork.unbind(1)
-    slope = (u[..., 0, -1] - u[..., 0, 0]) / (area.columns[:, -1] - area.columns[:, 0])[:, None]
+    slope = (u[..., 0, 1] - u[..., 0, 0]) / (area.columns[:, 1] - area.columns[:, 0])[:, None]
     x, y = area.columns[:, :1] - u[..., 0, 0] / slope, area.rows[:, :1] - v[..., 0, 0] / slope
     mirrored = batch.mirrored[:, None].float().expand_as(slope)
     width, height = area.width[:, None], area.height[:, None]
@@ -148,14 +151,15 @@ def _blotches(spread: Tensor, like: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def _interest(batch: Batch, spread: Tensor) -> Tensor:
-    """How much more than flat scenery each latent is to weigh, (b, 1, t, h, w): figures, and what stands out beside
-    them, which is small and would be drawn pale otherwise.
+    """How much more than flat scenery each latent is to weigh, (b, 1, t, h, w): figures and what is close to them,
+    where rags of them would hang, and what stands out of the scene, which is small and would be drawn pale otherwise.
     """
     frames = rearrange(batch.latents / rearrange(spread, "c -> c 1 1 1"), "b c t h w -> (b t) c h w")
     around = F.avg_pool2d(frames, 3, 1, 1, count_include_pad=False)
     apart = rearrange((frames - around).abs().mean(1), "(b t) h w -> b 1 t h w", b=len(batch.latents))
     figure = batch.figure[:, None]
-    return FOCUS * figure + LIGHTS * apart.clamp(max=2) * (1 - figure)
+    near = F.max_pool3d(figure, (1, 1 + 2 * BESIDE, 1 + 2 * BESIDE), 1, (0, BESIDE, BESIDE))
+    return FOCUS * near + LIGHTS * apart.clamp(max=2) * (1 - figure)
 
 
 def denoising_loss(net: DiT, batch: Batch, features: Tensor, seen: Tensor, rng: torch.Generator) -> Tensor:

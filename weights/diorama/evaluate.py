@@ -44,7 +44,7 @@ from sora_cli.request import Request, Wishes, resolve  # noqa: E402
 from sora_weights.registry import find_model  # noqa: E402
 
 DIRECTIONS = ("left", "right", "rise", "sink", "closer", "away")  # the motions that end elsewhere than they began
-LOOKS = 7  # frames of a clip that the judge sees
+LOOKS = 13  # frames of a clip that the judge sees
 SHEET_ROWS, SHEET_FRAMES = 12, 4
 VAE_SIZES = ((160, 96), (320, 192))
 VAE_FRAMES, VAE_CLIPS = 25, 12

@@ -6,25 +6,34 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from huggingface_hub import save_torch_state_dict
+from safetensors.torch import load_file
 from torch import Tensor
 from vocabulary import SUBJECTS, words
 
+from sora_weights.reader import open_weights
+from sora_weights.registry import find_model
+
+LARGEST_FILE = 15_000_000  # bytes
 EXACT = ("mean", "basis", "scale", "spread", "patches", "plain", "tints", "tone")  # statistics stay in float32
 LICENCE = "Apache-2.0; artwork of its training: Microsoft Fluent emoji, MIT; text encoder: MiniLM, Apache-2.0"
 ABOUT = "the small built-in model: toy figures in drawn scenes, trained by this project (weights/README.md)"
 
 
 def write_model(folder: Path, dit: Mapping[str, Tensor], vae: Mapping[str, Tensor], figures: Path) -> None:
-    """Write dit.safetensors, vae.safetensors, a copy of the `figures` and diorama.json beside the text encoder that is
-    there already.
+    """Write both networks, in files of at most `LARGEST_FILE`, a copy of the `figures` and diorama.json beside the text
+    encoder that is there already.
     """
     shutil.copyfile(figures, folder / "figures.zip")
     for name, tensors in (("dit", dit), ("vae", vae)):
-        save_file({k: _packed(k, v) for k, v in tensors.items()}, folder / f"{name}.safetensors")
-        (folder / f"{name}.safetensors").chmod(0o644)
+        packed = {k: _packed(k, v) for k, v in tensors.items()}
+        pattern = f"{name}{{suffix}}.safetensors"
+        save_torch_state_dict(packed, folder, filename_pattern=pattern, max_shard_size=LARGEST_FILE)
     entries = len(load_file(folder / "text.safetensors")["embeddings.word_embeddings.weight"])
-    files = ("dit.safetensors", "figures.zip", "text.safetensors", "tokenizer.json", "vae.safetensors")
+    networks = [file for name in ("dit", "vae") for file in folder.glob(f"{name}*.safetensors*")]
+    for file in networks:
+        file.chmod(0o644)
+    files = sorted(["figures.zip", "text.safetensors", "tokenizer.json", *(file.name for file in networks)])
     description = {
         "name": "diorama",
         "about": ABOUT,
@@ -36,7 +45,7 @@ def write_model(folder: Path, dit: Mapping[str, Tensor], vae: Mapping[str, Tenso
             "height": 180,
             "fps": "24",
             "seconds": 2.0,
-            "steps": 12,
+            "steps": 6,
             "guidance": 1.0,
             "min_side": 16,
         },
@@ -50,7 +59,8 @@ def write_model(folder: Path, dit: Mapping[str, Tensor], vae: Mapping[str, Tenso
 
 def read_model(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The weights of the denoiser and of the autoencoder as `write_model` got them."""
-    return load_file(folder / "dit.safetensors"), load_file(folder / "vae.safetensors")
+    parts = find_model(str(folder)).parts
+    return dict(open_weights(parts["dit"]).tensors()), dict(open_weights(parts["vae"]).tensors())
 
 
 def _packed(name: str, value: Tensor) -> Tensor:

@@ -59,8 +59,7 @@ def _speckles(x: Tensor, y: Tensor, cells: float, radius: float, soft: Tensor, s
 def _sunset(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) -> Tensor:
     sky = _mix(colour(0.22, 0.16, 0.44, x), colour(0.70, 0.30, 0.55, x), _ramp(-0.55, 0.12, y))
     sky = _mix(sky, colour(1.0, 0.62, 0.36, x), _ramp(0.03, 0.20, y))
-    sx, sy = 0.32 + 0.04 * d[8], 0.01 - 0.05 * d[9]
-    away = torch.sqrt((x - sx) ** 2 + (y - sy) ** 2)
+    away = torch.sqrt((x - 0.34) ** 2 + (y + 0.015) ** 2)
     sky = _mix(sky, colour(1.0, 0.88, 0.55, x), 0.6 * torch.exp(-away * 5))
     sky = _mix(sky, colour(1.0, 0.95, 0.75, x), _edge(0.13 - away, soft))
     hills = 0.15 + 0.035 * torch.sin(x * 3.1 + d[10] * 6.3) + 0.02 * torch.sin(x * 7.3 + d[11] * 6.3)
@@ -72,8 +71,7 @@ def _sunset(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) 
 def _night(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) -> Tensor:
     sky = _mix(colour(0.03, 0.04, 0.14, x), colour(0.14, 0.18, 0.40, x), _ramp(-0.6, 0.25, y))
     sky = sky + _speckles(x, y, 6.0, 0.008, soft, STARS) * colour(0.9, 0.9, 0.8, x) * (1 - _ramp(-0.05, 0.15, y))
-    mx, my = -0.32 - 0.04 * d[9], -0.30 + 0.04 * d[10]
-    away = torch.sqrt((x - mx) ** 2 + (y - my) ** 2)
+    away = torch.sqrt((x + 0.34) ** 2 + (y + 0.28) ** 2)
     sky = _mix(sky, colour(0.55, 0.60, 0.80, x), 0.5 * torch.exp(-away * 7))
     sky = _mix(sky, colour(0.97, 0.96, 0.86, x), _edge(0.085 - away, soft))
     hills = 0.17 + 0.04 * torch.sin(x * 2.7 + d[11] * 6.3)
@@ -84,7 +82,7 @@ def _night(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) -
 
 def _beach(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) -> Tensor:
     sky = _mix(colour(0.36, 0.66, 0.95, x), colour(0.80, 0.93, 1.0, x), _ramp(-0.5, 0.05, y))
-    away = torch.sqrt((x - 0.32 - 0.04 * d[8]) ** 2 + (y + 0.34) ** 2)
+    away = torch.sqrt((x - 0.34) ** 2 + (y + 0.34) ** 2)
     sky = _mix(sky, colour(1.0, 0.97, 0.72, x), _edge(0.075 - away, soft))
     waves = 0.5 + 0.5 * torch.sin((y - 0.04) * 95 + torch.sin(x * 6 + t * 0.8 + d[9] * 6.3) * 1.5)
     sea = _mix(colour(0.10, 0.50, 0.72, x), colour(0.20, 0.68, 0.80, x), waves * 0.6)
@@ -133,7 +131,7 @@ def _underwater(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tens
 
 def _desert(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) -> Tensor:
     sky = _mix(colour(0.30, 0.62, 0.88, x), colour(0.98, 0.86, 0.66, x), _ramp(-0.5, 0.1, y))
-    away = torch.sqrt((x + 0.32 + 0.04 * d[8]) ** 2 + (y + 0.30) ** 2)
+    away = torch.sqrt((x + 0.34) ** 2 + (y + 0.30) ** 2)
     sky = _mix(sky, colour(1.0, 0.95, 0.74, x), 0.5 * torch.exp(-away * 6))
     sky = _mix(sky, colour(1.0, 0.98, 0.86, x), _edge(0.07 - away, soft))
     far = 0.10 + 0.05 * torch.sin(x * 2.6 + d[9] * 6.3) + 0.015 * torch.sin(x * 6.7 + d[10] * 6.3)
@@ -173,7 +171,7 @@ def _city(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) ->
 def _space(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) -> Tensor:
     sky = _mix(colour(0.02, 0.01, 0.06, x), colour(0.10, 0.04, 0.20, x), _ramp(-0.5, 0.25, y))
     sky = sky + _speckles(x, y, 7.0, 0.007, soft, STARS) * colour(0.95, 0.95, 1.0, x)
-    px, py = 0.32 + 0.04 * d[9], -0.24 + 0.04 * d[10]
+    px, py = 0.34, -0.22
     away = torch.sqrt((x - px) ** 2 + (y - py) ** 2)
     light = ((x - px) + (y - py)) / 0.24
     planet = _mix(colour(0.98, 0.72, 0.46, x), colour(0.52, 0.20, 0.44, x), _ramp(-0.9, 0.9, light))

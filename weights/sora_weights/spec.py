@@ -225,15 +225,16 @@ class FlowSpec:
 
     `native_area` in pixels is what the network composes best at; larger pictures are drafted there, enlarged and
     refined in `refine_steps` from noise level `refine_from`, and what is enlarged again in `finish_steps` from
-    `finish_from`; windows whose detail is nowhere above `smooth` are only enlarged. `window` and `context` count latent
-    frames, `refine_context` those of refinement; `reach` and `overlap` count latents (rows, columns) of the windows in
-    space. `shared_noise` is the share of the noise's variance that all frames have in common (Ge et al. 2023, Preserve
-    Your Own Correlation, arXiv:2305.10474, mixed noise). `noise_layout` is the order of axes in which the family's
-    reference draws noise, in the network's own precision where `narrow_noise`. Beside known frames guidance is at most
-    `known_guidance`: they say more than words. What is drawn goes on from noise level `handed_start` where these were
-    drawn too, and where they are given but the network doesn't know what they show, from `given_start`. `steady` evens
-    out jumps of texture between the frames of one latent frame and the next. `reliance` on a memory of figures is added
-    to what was learned, in logits: training shows noisy true latents, use the network's own.
+    `finish_from`; windows whose detail is nowhere above `smooth` are only enlarged. `window` and `context` count
+    latent frames, `refine_context` those of refinement; `reach` and `overlap` count latents (rows, columns) of the
+    windows in space. `shared_noise` is the share of the noise's variance that all frames have in common (Ge et al.
+    2023, Preserve Your Own Correlation, arXiv:2305.10474, mixed noise). `noise_layout` is the order of axes in which
+    the family's reference draws noise, in the network's own precision where `narrow_noise`. Beside known frames
+    guidance is at most `known_guidance`: they say more than words. What is drawn goes on from noise level
+    `handed_start` where these were drawn too, and where they are given but the network doesn't know what they show,
+    from `given_start`. `steady` evens out jumps of texture between the frames of one latent frame and the next.
+    `reliance` on a memory of figures is added to what was learned, in logits: training shows noisy true latents, use
+    the network's own; so is `persistence` where known frames stand still.
     `solver` and `shift` count where a model brings no scheduler_config.json.
     """
 
@@ -258,6 +259,7 @@ class FlowSpec:
     handed_start: float = 1.0
     steady: bool = False
     reliance: float = 0.0
+    persistence: float = 0.0
 
     def refinement(self, level: int) -> tuple[float, int]:
         """The noise level that refining level 1, 2, ... of a picture starts from, and its steps."""

@@ -1,6 +1,7 @@
 """diorama, the model that comes with the tool, and whatever else its recipe trains."""
 
 import os
+from collections.abc import Container
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
@@ -9,11 +10,12 @@ from sora_weights import manifest
 from sora_weights.errors import WeightsError
 from sora_weights.keymap import SAME_KEYS
 from sora_weights.manifest import Manifest, read_manifest
+from sora_weights.reader import INDEX_ENDING
 from sora_weights.spec import Defaults, DiTSpec, Family, FlowSpec, Grid, Model, PatchVAESpec, Specs, TextSpec
 
 DESCRIPTION = "diorama.json"
-NETWORKS = ("dit", "text", "vae")
-FILES = ("dit.safetensors", "figures.zip", "text.safetensors", "tokenizer.json", "vae.safetensors")
+NETWORKS = ("dit", "text", "vae")  # each in a file of its name, or in several and an index
+OTHERS = {"figures": "figures.zip", "tokenizer": "tokenizer.json"}
 LARGEST = {
     "width": 8192,
     "depth": 128,
@@ -45,7 +47,8 @@ def describe(folder: Path) -> Model:
     """
     described = read_manifest(folder / DESCRIPTION)
     checksums = _checksums(described)
-    if missing := [name for name in FILES if name not in checksums]:
+    parts = {name: _weights_of(name, checksums) for name in NETWORKS} | OTHERS
+    if missing := [file for file in parts.values() if file not in checksums]:
         raise WeightsError("bad_weights", f"{described.path}: files lacks {missing[0]}", "get the model again")
     return Model(
         name=described.take("name", manifest.name),
@@ -61,14 +64,17 @@ def describe(folder: Path) -> Model:
         defaults=_defaults(described.inner("defaults")),
         licence=described.take("licence", manifest.text),
         about=described.take("about", manifest.text),
-        parts=MappingProxyType(
-            {"tokenizer": folder / "tokenizer.json", "figures": folder / "figures.zip"}
-            | {name: folder / f"{name}.safetensors" for name in NETWORKS}
-        ),
+        parts=MappingProxyType({name: folder / file for name, file in parts.items()}),
         grid=Grid(space=8, patch=16, time=4),
         vocabulary=described.take("vocabulary", manifest.words),
         figures=_figures(described),
     )
+
+
+def _weights_of(network: str, listed: Container[str]) -> str:
+    """The file that a network's weights begin with: an index, if there is one."""
+    plain = f"{network}.safetensors"
+    return index if (index := f"{network}{INDEX_ENDING}") in listed else plain
 
 
 def _figures(described: Manifest) -> tuple[str, ...]:
@@ -145,5 +151,6 @@ FAMILY = Family(
         handed_start=0.85,
         steady=True,
         reliance=4.0,
+        persistence=4.0,
     ),
 )
