@@ -63,4 +63,4 @@ def test_what_is_not_known_is_held_sharp(sora: Callable[..., Any], folder: Path)
     assert any("doesn't know what the given frames show" in note for note in run.json["notes"])
     assert [stage for stage in run.json["timings"] if stage.startswith(("draft", "refine", "hold"))] == ["hold 320x192"]
     first, *_, last = frames_of("out.mkv")
-    assert np.abs(first.astype(float) - last).mean() < 6
+    assert np.abs(first.astype(float) - last).mean() < 8
