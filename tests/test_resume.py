@@ -137,7 +137,7 @@ def test_nothing_to_resume_is_said_in_one_line(sora: Callable[..., Any]):
 
 
 def test_what_was_not_begun_of_several_results_waits_too(spawn: Any):
-    command = ("generate", "a cat", "--size", "64x48", "--frames", 9, "--steps", 90, "--seed", 5, "--count", 3)
+    command = ("generate", "a cat", "--size", "64x48", "--frames", 9, "--steps", 60, "--seed", 5, "--count", 3)
     process = spawn(*command, "-o", "cat.mkv", "--json-stream")
     for line in process.stdout:
         if '"type": "step"' in line:
