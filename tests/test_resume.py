@@ -136,36 +136,39 @@ def test_nothing_to_resume_is_said_in_one_line(sora: Callable[..., Any]):
     assert "resume --list" in sora("resume").err
 
 
+def stopped(spawn: Any, *command: object) -> int:
+    """How a command ends that Ctrl-C stops before its first step."""
+    (spawn.modules / "stopping.py").write_text(
+        "import sys\n"
+        "import sora_cli.engine.draw as draw\n"
+        "def stop(*asked):\n"
+        "    raise KeyboardInterrupt\n"
+        "draw._draw_level = stop\n"
+        "from sora_cli.app import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    return finish(spawn(*command, module="stopping"))[0]
+
+
 def test_what_was_not_begun_of_several_results_waits_too(spawn: Any):
-    command = ("generate", "a cat", "--size", "64x48", "--frames", 9, "--steps", 60, "--seed", 5, "--count", 3)
-    process = spawn(*command, "-o", "cat.mkv", "--json-stream")
-    for line in process.stdout:
-        if '"type": "step"' in line:
-            break
-    process.send_signal(signal.SIGINT)
-    assert finish(process)[0] == 130
+    small = ("generate", "a cat", "--size", "32x32", "--frames", 2, "--steps", 1)
+    assert stopped(spawn, *small, "--seed", 5, "--count", 3, "-o", "cat.mkv") == 130
     for _ in range(3):
         assert finish(spawn("resume"))[0] == 0
     assert finish(spawn("resume"))[0] == 2
     for seed in range(3):
-        alone = (*command[:-4], "--seed", 5 + seed, "-o", "alone.mkv", "--force")
-        assert finish(spawn(*alone))[0] == 0
+        assert finish(spawn(*small, "--seed", 5 + seed, "-o", "alone.mkv", "--force"))[0] == 0
         assert (read(spawn.folder / f"cat-{seed}.mkv") == read(spawn.folder / "alone.mkv")).all()
 
 
 def test_a_name_that_was_taken_meanwhile_is_told_before_the_work(spawn: Any):
-    small = ("generate", "a cat", "--size", "64x48", "--frames", 9, "--steps", 90)
-    process = spawn(*small, "-o", "cat.mkv", "--json-stream")
-    for line in process.stdout:
-        if '"type": "step"' in line:
-            break
-    process.send_signal(signal.SIGINT)
-    assert finish(process)[0] == 130
+    small = ("generate", "a cat", "--size", "32x32", "--frames", 2, "--steps", 1)
+    assert stopped(spawn, *small, "-o", "cat.mkv") == 130
     (spawn.folder / "cat.mkv").touch()
     code, _, err = finish(spawn("resume"))
     assert code == 2
     assert "--force" in err
     code, out, _ = finish(spawn("resume", "-o", "other.mkv"))
     assert (code, Path(out.strip())) == (0, spawn.folder / "other.mkv")
-    assert len(read(spawn.folder / "other.mkv")) == 9
+    assert len(read(spawn.folder / "other.mkv")) == 2
     assert (spawn.folder / "cat.mkv").stat().st_size == 0
