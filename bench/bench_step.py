@@ -1,7 +1,8 @@
 """One denoising step of random networks: ours beside itself in plain PyTorch calls, and beside diffusers' twin.
 
 diorama in its own size and a mid-size Wan and CogVideoX, the latter two with the weights of diffusers' networks. Prints
-the ratio of medians (ours over theirs, below 1 is faster) of interleaved runs, and how far apart both outputs are:
+the ratio of medians (ours over theirs, below 1 is faster) of interleaved runs, how far apart both outputs are, and how
+much of our time its products would take at the rate of a large matrix product in the same run:
     python bench/bench_step.py --threads 2
     python bench/bench_step.py --threads 2 --models diorama wan --blocks 1 --grid 3 30 52 --repeats 5    # a minute
 """
@@ -20,6 +21,7 @@ from diffusers import CogVideoXTransformer3DModel, WanTransformer3DModel
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from sora_cli.model import cogvideox as cogvideox_network
 from sora_cli.model import dit, layers, recall
@@ -37,6 +39,7 @@ from sora_weights.spec import DiTSpec
 
 KEPT = ("time_embedder", "scale_shift_table", "norm1", "norm2", "norm3")  # float32 in the reference's bfloat16 Wan
 NETWORKS = (dit, layers, recall, wan_network, cogvideox_network)
+SIDE = 2048
 DTYPES = (torch.float32, torch.bfloat16)
 Step = Callable[[], Tensor]
 Steps = Mapping[str, Step]
@@ -191,16 +194,34 @@ def timed(step: Step) -> float:
     return time.perf_counter() - began
 
 
-def compared(steps: Steps, repeats: int) -> str:
-    """Median seconds of each, and for those that are not ours the ratio and how far apart the outputs are."""
+def operations(step: Step) -> int:
+    """Floating-point operations of the matrix products and convolutions of a step in PyTorch's own calls."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return int(counter.get_total_flops())
+
+
+def product(dtype: torch.dtype) -> Step:
+    """A square matrix product of `SIDE` rows."""
+    a, b = (torch.randn(SIDE, SIDE).to(dtype) for _ in range(2))
+    return lambda: a @ b
+
+
+def compared(steps: Steps, dtype: torch.dtype, repeats: int) -> str:
+    """Median seconds of each, for those that are not ours the ratio and how far apart the outputs are, and the share of
+    our time that products take at least.
+    """
     mine, *others = (step().float() for step in steps.values())
-    rounds = [[timed(step) for step in steps.values()] for _ in range(repeats)]
-    ours, *theirs = (statistics.median(column) for column in zip(*rounds, strict=True))
+    every = [*steps.values(), product(dtype)]
+    rounds = [[timed(step) for step in every] for _ in range(repeats)]
+    ours, *theirs, square = (statistics.median(column) for column in zip(*rounds, strict=True))
+    rate, count = 2 * SIDE**3 / square, operations(steps["plain"])
+    floor = f"{count / 1e9:.0f} GFLOP, at {rate / 1e9:.0f} GFLOP/s {count / rate / ours:.2f} of it"
     cells = [
         f"{name} {seconds:.3f} s: {ours / seconds:.3f}, apart {(mine - other).norm() / other.norm():.1e}"
         for name, seconds, other in zip(list(steps)[1:], theirs, others, strict=True)
     ]
-    return "; ".join([f"{ours:.3f} s", *cells])
+    return "; ".join([f"{ours:.3f} s", *cells, floor])
 
 
 @torch.no_grad()
@@ -217,7 +238,8 @@ def main() -> None:
     print(f"{asked.blocks} blocks, latents {tuple(asked.grid)}, {asked.threads} threads, torch {torch.__version__}")
     for name in asked.models:
         for dtype in DTYPES:
-            told = compared(STEPS[name](dtype, asked.blocks, tuple(asked.grid)), asked.repeats)
+            steps = STEPS[name](dtype, asked.blocks, tuple(asked.grid))
+            told = compared(steps, dtype, asked.repeats)
             print(f"{name:9} {str(dtype).removeprefix('torch.'):8} {told}", flush=True)
 
 

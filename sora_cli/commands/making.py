@@ -13,7 +13,7 @@ from sora_cli.console import Console
 from sora_cli.errors import SoraError, resume_hint
 from sora_cli.guard import before_dashes
 from sora_cli.options import console_of, is_named, wishes_of
-from sora_cli.request import DEFAULT_MODEL, MAX_SEED, MAX_TEXT, Request, Wishes, bad, resolve, rounding_note
+from sora_cli.request import DEFAULT_MODEL, MAX_SEED, Request, Wishes, bad, resolve, rounding_note
 from sora_cli.result import Result, merge
 from sora_weights.spec import Model
 
@@ -103,7 +103,7 @@ def clip_request(context: typer.Context, command: str, clip: str, **more: Any) -
     Raises SoraError (bad_usage, missing_input, bad_input).
     """
     from sora_cli.engine.timing import retimed_count
-    from sora_cli.engine.work import probed
+    from sora_cli.engine.work import own_prompt, probed
     from sora_weights.registry import find_model
 
     found, wishes = probed(clip), wishes_of(context)
@@ -112,9 +112,10 @@ def clip_request(context: typer.Context, command: str, clip: str, **more: Any) -
             raise SoraError("bad_input", f"{path}: it is narrower than {LEAST_SIDE} pixels", "give a larger clip")
     model = find_model(DEFAULT_MODEL if wishes.model is None else wishes.model)
     fps = wishes.fps if is_named(context, "fps") and wishes.fps else found.fps or model.defaults.fps
-    wishes = replace(wishes, size=None, fps=fps, prompt=wishes.prompt or _told(found.metadata))
+    prompt = own_prompt(clip) if wishes.prompt is None else wishes.prompt
+    wishes = replace(wishes, size=None, fps=fps, prompt=prompt)
     if command == "upscale" and wishes.seed is None:
-        wishes = replace(wishes, seed=_seed(found.metadata))
+        wishes = replace(wishes, seed=_seed(clip))
     wishes = wishes if wishes.frames or wishes.seconds else replace(wishes, seconds=Fraction(2))
     request = replace(
         resolve(command, wishes, model.defaults),
@@ -140,22 +141,12 @@ def _counted(request: Request, clip: int) -> Request:
     return replace(request, frames=last - first + 1)
 
 
-def _seed(metadata: dict[str, Any] | None) -> int | None:
+def _seed(clip: str) -> int | None:
     """The seed that a file was made with, as far as its metadata can be believed."""
-    seed = _recorded(metadata, "seed")
+    from sora_cli.engine.work import recorded
+
+    seed = recorded(clip, "seed")
     return seed if type(seed) is int and 0 <= seed <= MAX_SEED else None
-
-
-def _told(metadata: dict[str, Any] | None) -> str | None:
-    """The prompt that a file was made with, as far as its metadata can be believed."""
-    prompt = _recorded(metadata, "prompt")
-    return prompt if isinstance(prompt, str) and len(prompt) <= MAX_TEXT else None
-
-
-def _recorded(metadata: dict[str, Any] | None, field: str) -> Any:
-    """A field of the request in a file's metadata, unchecked; None where there is none."""
-    request = (metadata or {}).get("request")
-    return request.get(field) if isinstance(request, dict) else None
 
 
 def _check(delivery: Delivery, request: Request, frames: int) -> None:

@@ -12,10 +12,10 @@ from einops import rearrange
 from torch import Tensor
 
 from sora_cli.engine.canvas import Level
-from sora_cli.engine.denoiser import Network, Window
+from sora_cli.engine.denoiser import Known, Network, Window
 from sora_cli.engine.reel import Span
 from sora_cli.model.cogvideox import CogVideoXTransformer
-from sora_cli.model.dit import LEARNED, STILL_RATE, DiT, Reliance, locate, seconds_of
+from sora_cli.model.dit import LEARNED, STILL_RATE, Around, DiT, Reliance, locate, seconds_of
 from sora_cli.model.dit import Place as Where
 from sora_cli.model.tracing import Pose, Traced
 from sora_cli.model.wan import WanTransformer
@@ -39,7 +39,8 @@ class Figure:
 @dataclass(frozen=True, slots=True)
 class Place:
     """What a network is to denoise: a window in space of one level, in one window in time of the video; the figure in
-    these frames, where it is known; and how much more than it learned the network is to take of what is at hand.
+    these frames, where it is known; how much more than it learned the network is to take of what is at hand; and what
+    is known around the part of the picture that is to be drawn, where that is not all of it.
     """
 
     level: Level
@@ -48,6 +49,7 @@ class Place:
     fps: float
     figure: Figure | None = None
     reliance: Reliance = LEARNED
+    around: Known | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,10 +116,21 @@ class DioramaBackbone(_Held):
         if math.prod(place.level.latents(self.grid)) <= KEPT_TRACES:
             trace = cache(trace)
 
+        known = place.around
+        around = None if known is None else Around(known.latents, known.mask)
+
         def denoise(x: Tensor, timesteps: Tensor) -> Tensor:
-            return self.network(x, timesteps, features, seen, where, told=trace(), reliance=place.reliance)
+            return self.network(
+                x, timesteps, features, seen, where, told=trace(), reliance=place.reliance, around=around
+            )
 
         return denoise
+
+    def cover(self, place: Place) -> Tensor:
+        """How much of each latent of a place its figure covers, as it is to stand there: (t, h, w)."""
+        traced = self._traced(place.figure, self._where(place))
+        assert traced is not None
+        return traced.cover[0, 0]
 
     def _traced(self, figure: Figure | None, where: Where) -> Traced | None:
         """The figure as it is to stand."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sora_cli.engine.boards import Made, Own
+from sora_cli.engine.border import Border
 from sora_cli.engine.compose import made_frames
 from sora_cli.engine.footage import Footage, Source
 from sora_cli.engine.measures import Fidelity, Seams
@@ -191,14 +192,17 @@ def _patched(work: Work, source: Source, made: Iterator[np.ndarray], writer: Fra
     request = work.request
     assert request.mask is not None
     inside = drawn_inside(request)
+    border = Border(inside)
     if not isinstance(writer, ClipWriter) or (footage := _footage(source)) is None:
         for pixels, frame in zip(source.frames(0, work.film.frames), made, strict=True):
-            writer.write(np.where(inside[..., None], frame, pixels))
-            yield frame
+            patched = np.where(inside[..., None], border.joined(pixels, frame), pixels)
+            writer.write(patched)
+            yield patched
         return
     for own, frame in zip(footage.own(0, work.film.frames), made, strict=True):
-        writer.patch(own, frame, inside, writer.end if footage.retimed else None)
-        yield frame
+        joined = border.joined(own.rgb, frame)
+        writer.patch(own, joined, inside, writer.end if footage.retimed else None)
+        yield joined
 
 
 def _footage(source: Source) -> Footage | None:

@@ -2,9 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, fields, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,86 +10,30 @@ import torch
 from PIL.Image import Image, fromarray
 from torch import Tensor
 
-from sora_cli.engine.backbones import Condition, DioramaBackbone
-from sora_cli.engine.boards import Given
-from sora_cli.engine.canvas import Canvas, Level
-from sora_cli.engine.checkpoint import Checkpoint, Mark, Point
-from sora_cli.engine.clock import Clock
+from sora_cli.engine.backbones import Condition
+from sora_cli.engine.checkpoint import Mark, Point
 from sora_cli.engine.conditions import conditions
 from sora_cli.engine.courses import plan_course
-from sora_cli.engine.devices import Precision, choose_device, choose_precision
-from sora_cli.engine.footage import Source, encoded, fitted, given_frames, mask_latents, open_sources, place
-from sora_cli.engine.job import Job, LatentFile
-from sora_cli.engine.networks import Autoencoder, check_parts, load_backbone, load_picture_encoder, load_vae
+from sora_cli.engine.going_on import figure_inside, going_on
+from sora_cli.engine.job import LatentFile
+from sora_cli.engine.networks import load_backbone, load_picture_encoder
 from sora_cli.engine.pipeline import (
-    Conditioning,
-    Kept,
     Sampler,
     Stage,
     denoise_level,
-    encode_texts,
-    encode_words,
     enlarge,
     find_poses,
     holding,
     preview,
-    scheduler_of,
-    stages,
 )
-from sora_cli.engine.recognition import recognised
 from sora_cli.engine.sample import Step
-from sora_cli.engine.work import LARGER_MODELS, Work, drawn_inside
+from sora_cli.engine.studio import Studio, encoder_of, kept_at, latent_file, place_given, poses_file, stages_of
+from sora_cli.engine.work import Work
 from sora_cli.machine import give_back_memory
 from sora_cli.media.picture import read_picture
-from sora_cli.model.tracing import Pose
 from sora_cli.model.vae.patch import PatchVAE
-from sora_cli.settings import folders
 
-POSE = (len(fields(Pose)), 1, 1)  # the numbers of a pose, as if they were latents
 PREVIEW_SECONDS = 1.0  # at most one preview in so many
-
-Going = Literal["planned", "found", "held"]
-"""How the figure of a board goes on: as is planned, as the draft has it, or not at all."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Studio:
-    """The work on one machine: its folder and where it stands, device ("cpu", "cuda", "mps") and precision, the
-    autoencoder and the sources, open; a picture of the work in progress is kept at `preview`.
-    """
-
-    work: Work
-    job: Job
-    checkpoint: Checkpoint
-    point: Point | None
-    device: str
-    precision: Precision
-    vae: Autoencoder
-    sources: list[Source]
-    clock: Clock
-    preview: Path | None
-    notes: list[str] = field(default_factory=list)
-
-    def note(self, text: str) -> None:
-        """Tell the user now, and keep it for the result."""
-        self.clock.progress.note(text)
-        self.notes.append(text)
-
-
-def open_studio(work: Work, job: Job, clock: Clock, preview: Path | None, opened: ExitStack) -> Studio:
-    """Load what all of the work needs; `opened` closes the sources.
-
-    Raises SoraError("device_unavailable"), those of the sources, and WeightsError("bad_weights").
-    """
-    with clock.stage("load"):
-        device = choose_device(work.request.device)
-        precision = choose_precision(work.request.dtype, device, work.model)
-        check_parts(work.model)
-        scheduler_of(work.model, work.flow)  # which refuses one that we don't have
-        sources = open_sources(work.request, opened)
-        checkpoint = Checkpoint(job.folder)
-        vae = load_vae(work.model, device, precision)
-        return Studio(work, job, checkpoint, checkpoint.load(), device, precision, vae, sources, clock, preview)
 
 
 def draw(studio: Studio) -> list[LatentFile]:
@@ -107,30 +49,32 @@ def draw(studio: Studio) -> list[LatentFile]:
         del sampler
         give_back_memory()
         studio.checkpoint.save(Mark(len(boards), 0), {})
-    return [_room(studio, board, len(_stages(studio, board)) - 1) for board in boards]
+    return [_room(studio, board, len(stages_of(studio, board)) - 1) for board in boards]
 
 
 def _given(studio: Studio, board: int) -> LatentFile:
     """The latents of a board on which everything is given."""
     canvas, given = studio.work.canvases[board], studio.work.film.boards[board].given
-    latents = _latent_file(studio, canvas, canvas.levels[-1], f"board{board}")
-    _place(studio, given, canvas, canvas.levels[-1], latents)
+    latents = latent_file(studio, canvas, canvas.levels[-1], f"board{board}")
+    place_given(studio, given, canvas, canvas.levels[-1], latents)
     give_back_memory()
     return latents
 
 
 def _draw_board(studio: Studio, sampler: Sampler, board: int) -> None:
     """Denoise the draft of a board and every level after it, or the last one alone where that holds what is given."""
-    first, levels = _point_on(studio, board), _stages(studio, board)
-    sampler, course = _going_on(studio, sampler, board)
+    first, levels = _point_on(studio, board), stages_of(studio, board)
+    sampler, course = going_on(studio, sampler, board)
     if course == "held":
         last, stage = len(levels) - 1, holding(levels, sampler.flow)
         _draw_level(studio, sampler, board, last, stage, first)
         return
     poses, planned = None, course == "planned"
-    if planned or any(stage.rows for stage in levels[1:]):
-        frames = studio.work.canvases[board].latent_frames
-        poses = studio.job.latents(f"board{board}-poses", frames, POSE)
+    if course == "inside":
+        sampler = figure_inside(studio, sampler, board)
+        poses, planned = sampler.poses, True
+    elif planned or any(stage.rows for stage in levels[1:]):
+        poses = poses_file(studio, board)
     for index, stage in enumerate(levels):
         if first is not None and index < first.mark.level:
             continue
@@ -138,58 +82,6 @@ def _draw_board(studio: Studio, sampler: Sampler, board: int) -> None:
         _draw_level(studio, told, board, index, stage, first if first and index == first.mark.level else None)
         if index == 0 and poses is not None and not planned:
             find_poses(sampler, stage.level, _room(studio, board, 0), poses)
-
-
-def _going_on(studio: Studio, sampler: Sampler, board: int) -> tuple[Sampler, Going]:
-    """The sampler for a board, and how its figure goes on. What the network doesn't know it can only hold.
-
-    Beside given frames the memory of figures is relied on where it holds the one that they show, and where the words,
-    if they name any, name that one; then the words need not name it.
-    """
-    model, drawn = studio.work.model, studio.work.film.boards[board]
-    if not (model.figures and isinstance(sampler.backbone, DioramaBackbone)):
-        return sampler, "found"
-    named = sampler.backbone.named(sampler.words.prompt)
-    sure = replace(sampler, reliance=studio.work.flow.reliance)
-    course: Going = "found" if drawn.start else "planned"
-    if not drawn.edges:
-        return sure, "found" if named is None else course
-    figure = _figure_on(studio, sampler.backbone, board, named)
-    if figure is None:
-        if drawn.start:
-            return sampler, "found"
-        studio.note(f"{model.name} doesn't know what the given frames show, and holds them; {LARGER_MODELS}")
-        return sampler, "held"
-    if named not in (None, figure):
-        return sampler, "found"
-    if named is None:
-        name = model.figures[figure]
-        studio.note(f"{model.name} sees this in the given frames, and goes on with it: {name}")
-        prompt = f"{_one(name)} {studio.work.request.prompt}".strip()
-        sure = replace(sure, words=_encoder(studio)(prompt, studio.work.request.negative))
-    return sure, course
-
-
-def _one(name: str) -> str:
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
-
-
-def _figure_on(studio: Studio, backbone: DioramaBackbone, board: int, told: int | None) -> int | None:
-    """The number of the figure that the given frames beside what is drawn all show, which words may have `told`; None
-    where there is no such.
-    """
-    work, canvas = studio.work, studio.work.canvases[board]
-    level, fps = canvas.levels[0], float(work.request.fps)
-    assert isinstance(studio.vae, PatchVAE)
-    with studio.clock.stage("look"):
-        names, cache = list(map(_one, work.model.figures)), folders()["cache"]
-        texts = encode_texts(work.model, names, cache, studio.device, studio.precision)
-        seen = set[int | None]()
-        for edge in work.film.boards[board].edges:
-            (frame,) = given_frames(studio.sources[edge.source], edge)
-            (latent,) = encoded(studio.vae, iter([fitted(frame, canvas, level)]), 1, opening=True)
-            seen.add(recognised(backbone, latent[:, :, None], level, fps, texts, told))
-        return seen.pop() if len(seen) == 1 else None
 
 
 def _point_on(studio: Studio, board: int) -> Point | None:
@@ -205,9 +97,10 @@ def _draw_level(studio: Studio, sampler: Sampler, board: int, index: int, stage:
         start, latents = _begin(studio, sampler, board, index, stage)
     else:
         start, latents = _again(studio, board, index, stage)
-    if index == 0 and sampler.poses is not None:  # also when work goes on: the same course follows from what is given
+    if index == 0 and sampler.poses is not None and work.request.mask is None:
+        # also when work goes on: the same course follows from what is given
         plan_course(sampler, stage.level, latents, sampler.poses, known, studio.work.request.seed + board)
-    kept = _kept(studio, canvas, stage.level, board)
+    kept = kept_at(studio, canvas, stage.level, board)
     give_back_memory()
     how = "hold" if stage.holds else "refine" if index else "draft"
     name = how if how == "draft" else f"{how} {stage.level.width}x{stage.level.height}"
@@ -240,15 +133,15 @@ def _begin(
     before = _room(studio, board, index - 1) if index and not stage.holds else None
     start = None
     if before is not None or drawn.start:
-        start = _latent_file(studio, canvas, stage.level, _start_name(board, index))
+        start = latent_file(studio, canvas, stage.level, _start_name(board, index))
     if start is not None and before is not None:
         assert isinstance(studio.vae, PatchVAE)  # only diorama is drafted small
         with studio.clock.stage("enlarge"):
             enlarge(studio.vae, before, stage.level, start)
     elif start is not None:
-        _place(studio, drawn.start, canvas, stage.level, start)
-    latents = _latent_file(studio, canvas, stage.level, _level_name(board, index))
-    _place(studio, drawn.given, canvas, stage.level, latents)
+        place_given(studio, drawn.start, canvas, stage.level, start)
+    latents = latent_file(studio, canvas, stage.level, _level_name(board, index))
+    place_given(studio, drawn.given, canvas, stage.level, latents)
     studio.checkpoint.save(Mark(board, index), {"level": sampler.generator.get_state()})
     if before is not None:
         studio.job.drop(before)
@@ -259,14 +152,14 @@ def _again(studio: Studio, board: int, index: int, stage: Stage) -> tuple[Latent
     """The files of a level that an earlier run began."""
     canvas = studio.work.canvases[board]
     begun = (index > 0 and not stage.holds) or bool(studio.work.film.boards[board].start)
-    start = _latent_file(studio, canvas, stage.level, _start_name(board, index)) if begun else None
+    start = latent_file(studio, canvas, stage.level, _start_name(board, index)) if begun else None
     return start, _room(studio, board, index)
 
 
 def _room(studio: Studio, board: int, index: int) -> LatentFile:
     """The file of a level's latents."""
-    level = _stages(studio, board)[index].level
-    return _latent_file(studio, studio.work.canvases[board], level, _level_name(board, index))
+    level = stages_of(studio, board)[index].level
+    return latent_file(studio, studio.work.canvases[board], level, _level_name(board, index))
 
 
 def _level_name(board: int, index: int) -> str:
@@ -277,40 +170,10 @@ def _start_name(board: int, index: int) -> str:
     return f"board{board}-start{index}"
 
 
-def _latent_file(studio: Studio, canvas: Canvas, level: Level, name: str) -> LatentFile:
-    shape = (studio.work.model.specs.vae.channels, *level.latents(canvas.grid))
-    return studio.job.latents(name, canvas.latent_frames, shape)
-
-
-def _place(studio: Studio, stretches: Sequence[Given], canvas: Canvas, level: Level, latents: LatentFile) -> None:
-    if stretches:
-        with studio.clock.stage("encode"):
-            place(studio.vae, stretches, studio.sources, canvas, level, latents)
-
-
-def _kept(studio: Studio, canvas: Canvas, level: Level, board: int) -> Kept | None:
-    """What stays as it is at a level, where a mask says so."""
-    request = studio.work.request
-    if request.mask is None:
-        return None
-    own = _latent_file(studio, canvas, level, f"kept{level.width}x{level.height}")
-    _place(studio, studio.work.film.boards[board].start, canvas, level, own)
-    return Kept(own, mask_latents(drawn_inside(request), canvas, level))
-
-
-def _stages(studio: Studio, board: int) -> tuple[Stage, ...]:
-    """How the levels of a board are denoised."""
-    work = studio.work
-    scheduler, strength = scheduler_of(work.model, work.flow), work.strength(board)
-    return stages(
-        work.canvases[board], work.flow, scheduler, work.request.steps, work.guidance, strength, refined=work.refined
-    )
-
-
 def _sampler(studio: Studio) -> Sampler:
     work, request = studio.work, studio.work.request
     with studio.clock.stage("text"):
-        encode = _encoder(studio)
+        encode = encoder_of(studio)
         words = encode(request.prompt, request.negative)
         towards = None if request.prompt_b is None else encode(request.prompt_b, request.negative)
     give_back_memory()
@@ -321,12 +184,6 @@ def _sampler(studio: Studio) -> Sampler:
     mode: Literal["native", "pin"] = "native" if work.model.knows == "native" else "pin"
     fps = float(request.fps)
     return Sampler(backbone, words, work.model.grid, fps, work.flow, generator, condition, mode, towards)
-
-
-def _encoder(studio: Studio) -> Callable[[str, str], Conditioning]:
-    """What encodes a prompt and a negative one."""
-    model, cache = studio.work.model, folders()["cache"]
-    return partial(encode_words, model, cache=cache, device=studio.device, precision=studio.precision)
 
 
 def _condition(studio: Studio, generator: torch.Generator) -> Condition | None:

@@ -283,7 +283,7 @@ def _denoise_span(
         return noise if start is None else noised(start.read(span.start, span.stop).to(device), noise, steps[0])
 
     solver = SOLVERS[stage.solver]
-    denoiser = _denoiser(sampler, stage, known, span, start)
+    denoiser = _denoiser(sampler, stage, known, span, start, in_part=kept is not None)
     draws = _draws(sampler, torch.zeros((), device=device).expand(shape))
     rows = rows_for(solver, steps)
     if point is None or "x" not in point.tensors:  # called by its own name: a `partial` would keep what it begins with
@@ -345,8 +345,11 @@ def _known(sampler: Sampler, latents: LatentFile, span: Span, kept: Kept | None)
     return Known(there.mul_(mask), mask, sampler.known_mode)
 
 
-def _denoiser(sampler: Sampler, stage: Stage, known: Known | None, span: Span, start: LatentFile | None) -> Denoiser:
-    """The network with its words and positions, guided, in windows, with what is known kept.
+def _denoiser(
+    sampler: Sampler, stage: Stage, known: Known | None, span: Span, start: LatentFile | None, *, in_part: bool
+) -> Denoiser:
+    """The network with its words and positions, guided, in windows, with what is known kept, and shown where frames are
+    drawn `in_part`.
 
     Known frames hold guidance back, but not where drawing starts from a clip that the words are to change. What of an
     enlarged picture is smooth stays as it is.
@@ -365,9 +368,9 @@ def _denoiser(sampler: Sampler, stage: Stage, known: Known | None, span: Span, s
             if sampler.backbone.detail(there()) < stage.smooth:
                 return settled(there)
         part = known.crop(window) if known else None
-        place = Place(
-            stage.level, window, span, sampler.fps, figure, Reliance(sampler.reliance, sampler.flow.persistence)
-        )
+        reliance = Reliance(sampler.reliance, sampler.flow.persistence)
+        shown = part if in_part and sampler.known_mode == "native" else None
+        place = Place(stage.level, window, span, sampler.fps, figure, reliance, shown)
 
         def told(text: Text) -> Denoiser:
             return from_network(sampler.backbone.bind(text, place, sampler.condition), stage.prediction, part)

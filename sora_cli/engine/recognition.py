@@ -1,4 +1,4 @@
-"""Which figure of its memory diorama sees in the frames that a clip gives, so that it can go on with it.
+"""Which figure of its memory diorama sees in the frames that a clip gives, and in which scene, so that it can go on.
 
 A denoiser that is told what a picture shows denoises it better (Li et al. 2023, Your Diffusion Model is Secretly a
 Zero-Shot Classifier, arXiv:2303.16203, section 3). So the names of all figures are tried on a noisy given frame.
@@ -14,6 +14,7 @@ from sora_cli.engine.denoiser import Window
 from sora_cli.engine.reel import Span
 
 NOISE = 0.4  # at which names matter: with less the picture says all, with more it says nothing
+NOISIER = 0.92  # the same for scenes, which colours say long before shapes are seen
 LIKELIEST = 8  # names with which it is denoised best are looked at closely
 ALIKE = 0.6  # of colours with the figure's own, at least
 APART = 0.08  # colours from 0 to 1 on the average, at most: ours are 0.02 to 0.09, of real footage 0.09 and more
@@ -30,10 +31,12 @@ def recognised(
     `texts` are features (n, m, e) of the names of n figures. Where the words have `told` which it is, it need not look
     quite as much like it.
     """
-    frame = frame.to(backbone.device)
-    whole = Window(slice(None), slice(None), slice(None))
-    place = Place(level, whole, Span(0, 1, 0, 1), fps)
-    likely = _likeliest(backbone, frame, place, texts) if told is None else [told]
+    frame, place = frame.to(backbone.device), _picture(level, fps)
+    if told is not None:
+        likely = [told]
+    else:
+        errors = _errors(backbone, frame, place, texts, NOISE)
+        likely = errors.topk(min(LIKELIEST, len(texts[0])), largest=False).indices.tolist()
     seen = {name: backbone.likeness(frame, (texts[0][[name]], texts[1][[name]]), place) for name in likely}
     best = max(likely, key=lambda name: seen[name][0] - ALIKE / APART / 2 * seen[name][1])
     strictness = 1.0 if told is None else LENIENT
@@ -41,14 +44,26 @@ def recognised(
     return best if alike > ALIKE * strictness and apart < APART / strictness else None
 
 
-def _likeliest(backbone: DioramaBackbone, frame: Tensor, place: Place, texts: Text) -> list[int]:
-    """The names with which a frame that was made noisy is denoised best."""
+@torch.no_grad()
+def scene_of(backbone: DioramaBackbone, frame: Tensor, level: Level, fps: float, texts: Text) -> int:
+    """Which of n texts, features (n, m, e), goes best with a frame of latents (1, c, 1, h, w). They name what it shows,
+    and one scene each.
+    """
+    return int(_errors(backbone, frame.to(backbone.device), _picture(level, fps), texts, NOISIER).argmin())
+
+
+def _picture(level: Level, fps: float) -> Place:
+    return Place(level, Window(slice(None), slice(None), slice(None)), Span(0, 1, 0, 1), fps)
+
+
+def _errors(backbone: DioramaBackbone, frame: Tensor, place: Place, texts: Text, level: float) -> Tensor:
+    """How badly a frame that was made noisy is denoised with each of n texts, (n,)."""
     noise = torch.randn(frame.shape, generator=torch.Generator().manual_seed(0)).to(frame.device)
-    x = torch.lerp(frame, noise, NOISE)
+    x = torch.lerp(frame, noise, level)
     errors = []
     for features, seen in zip(*(torch.split(each, AT_ONCE) for each in texts), strict=True):
-        noisy, timesteps = x.expand(len(features), *x.shape[1:]), x.new_full((len(features), 1), NOISE)
+        noisy, timesteps = x.expand(len(features), *x.shape[1:]), x.new_full((len(features), 1), level)
         made = backbone.bind((features, seen), place, None)(noisy, timesteps)
         off = (made - frame) / rearrange(backbone.network.spread, "c -> c 1 1 1")
         errors.append((off**2).mean((1, 2, 3, 4)))
-    return torch.cat(errors).topk(min(LIKELIEST, len(texts[0])), largest=False).indices.tolist()
+    return torch.cat(errors)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from sora_cli.engine.draw import Studio
+    from sora_cli.engine.studio import Studio
 
 __all__ = ["plan", "render"]
 
@@ -80,7 +80,8 @@ def _finish(work: Work, job: Job, delivery: Delivery, preview: Path | None, prog
     notes = notes_of(work)
     for note in notes:
         progress.note(note)
-    from sora_cli.engine.draw import draw, open_studio
+    from sora_cli.engine.draw import draw
+    from sora_cli.engine.studio import open_studio
 
     with ExitStack() as opened:
         studio = open_studio(work, job, Clock(progress), preview, opened)

@@ -1,6 +1,7 @@
 """Which words of a prompt a model was never taught."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,12 @@ def unknown_words(prompt: str, vocabulary: frozenset[str] | None) -> tuple[str, 
     words = dict.fromkeys(re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", prompt.lower()))
     unknown = tuple(word for word in words if word not in LITTLE_WORDS and not _stems(word) & known)
     return unknown if words else (prompt.strip(),)
+
+
+def says_one_of(prompt: str, phrases: Iterable[str]) -> bool:
+    """Whether the prompt has a word of these phrases, little ones aside."""
+    said, meant = (set(re.findall(r"\w+", text.lower())) for text in (prompt, " ".join(phrases)))
+    return bool(said & meant - LITTLE_WORDS)
 
 
 def _stems(word: str) -> set[str]:

@@ -19,7 +19,7 @@ from sora_cli.media.held import read_size, written_size
 from sora_cli.media.picture import read_mask
 from sora_cli.media.planes import chroma_grain
 from sora_cli.media.probe import Probe, probe
-from sora_cli.request import Request
+from sora_cli.request import MAX_TEXT, Request
 from sora_weights.families import FAMILIES
 from sora_weights.registry import check_sums, find_model
 from sora_weights.spec import WHOLE, CogVideoXSpec, FlowSpec, Model, WanSpec
@@ -70,6 +70,11 @@ class Work:
         """The noise level that drawing a board starts at; 1 is noise alone."""
         asked = self.request.strength if self.film.boards[board].start else None
         return 1.0 if asked is None else asked
+
+    @property
+    def repairs(self) -> bool:
+        """Whether the words are those that the clip was made with, so that it is to show what it showed."""
+        return self.request.clip is not None and self.request.prompt == own_prompt(self.request.clip)
 
     def windows(self, board: int, level: int) -> int:
         """Windows in time at a level of a board."""
@@ -161,6 +166,18 @@ def probed(path: str) -> Probe:
 @lru_cache(maxsize=16)
 def _probed(path: str, _size: int, _time: int) -> Probe:
     return probe(path)
+
+
+def recorded(path: str, name: str) -> Any:
+    """A field of the request that a file was made with, unchecked; None where its metadata tell none."""
+    request = (probed(path).metadata or {}).get("request")
+    return request.get(name) if isinstance(request, dict) else None
+
+
+def own_prompt(path: str) -> str | None:
+    """The prompt that a file was made with, as far as its metadata can be believed."""
+    prompt = recorded(path, "prompt")
+    return prompt if isinstance(prompt, str) and len(prompt) <= MAX_TEXT else None
 
 
 def _check_pictures(request: Request, model: Model) -> None:

@@ -77,6 +77,16 @@ class Reliance:
 LEARNED = Reliance()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Around:
+    """Clean latents (b, c, t, h, w) of frames that are to be drawn in part, and where they are `known`: 1 there, 0
+    where there is to be drawn, (b, 1, t, h, w).
+    """
+
+    latents: Tensor
+    known: Tensor
+
+
 def locate(
     seconds: Tensor,
     rate: float,
@@ -326,16 +336,18 @@ class DiT(nn.Module):
         mask: Tensor | None = None,
         told: Traced | None = None,
         reliance: Reliance = LEARNED,
+        around: Around | None = None,
     ) -> Tensor:
         """Predict clean latents from x = (1 - t) clean + t noise.
 
         x (b, c, t, h, w) with h and w multiples of the patch; timesteps (b, t) in [0, 1]; text (b, m, e) with
         `seen` (b, m) true at real tokens; mask (b, t, h, w), true inside each sample of a padded batch; the figure as
-        it is to stand, where that is `told`; and a `reliance` on what is at hand.
+        it is to stand, where that is `told`; a `reliance` on what is at hand; and what is known `around` a part of the
+        picture, where only that is to be drawn.
         Input and output are scaled so that the network's own input and target have unit variance (Karras et al. 2022,
         section 5, for the flow-matching process).
         """
-        look = self._look(x, timesteps, text, seen, place, mask, told)
+        look = self._look(x, timesteps, text, seen, place, mask, told, around)
         if told is not None:
             return self._clean(look, x, told, mask, reliance)
         figure = self._figure(self._pose(look, place, mask), look.sheet.figure, look.sheet.found, place)
@@ -392,6 +404,7 @@ class DiT(nn.Module):
         place: Place,
         mask: Tensor | None,
         told: Traced | None = None,
+        around: Around | None = None,
     ) -> "_Look":
         """All that the network makes out before it draws."""
         patch = self.spec.patch
@@ -399,7 +412,7 @@ class DiT(nn.Module):
         level = rearrange(timesteps, "b t -> b 1 t 1 1").float()
         scaled, bare = x / self._spread, None if told is None else _bare(told)
         known = timesteps <= KNOWN
-        copies, nearness = nearest_known(scaled, known, bare)
+        copies, nearness = self._with_known(around, *nearest_known(scaled, known, bare))
         inputs = torch.cat([x / self._deviation(level), copies, nearness], 1)
         dtype = self.patchify.weight.dtype
         stem = self.stem(inputs.to(dtype), mask)
@@ -421,9 +434,16 @@ class DiT(nn.Module):
         if told is not None:
             shorter = torch.minimum(place.height, place.width).amin().item()
             bare = _bare(told, max(1, round(RAGGED * shorter / self.spec.space)))
-        copies, nearness = nearest_known(scaled, known, bare)
+        copies, nearness = self._with_known(around, *nearest_known(scaled, known, bare))
         still = standing(scaled, known, bare)
         return _Look(level, copies, nearness, still, stem, tokens, sheet, found, cover, condition)
+
+    def _with_known(self, around: Around | None, copies: Tensor, nearness: Tensor) -> tuple[Tensor, Tensor]:
+        """What is at hand of known frames, and how near it is, with what is known of the frames themselves."""
+        if around is None:
+            return copies, nearness
+        own = around.latents / self._spread
+        return torch.lerp(copies, own, around.known), torch.maximum(nearness, around.known)
 
     @property
     def _spread(self) -> Tensor:

@@ -70,6 +70,12 @@ class Pose:
         """The pose that `numbers` came from."""
         return cls(*numbers[..., 0, 0].unbind(1))
 
+    @classmethod
+    def nowhere(cls, frames: int) -> "Pose":
+        """The pose of no figure at all, in one video of so many latent frames."""
+        nothing, whole = torch.zeros(1, frames), torch.ones(1, frames)
+        return cls(whole / 2, whole / 2, whole, nothing, nothing, nothing)
+
 
 def fit_pose(looked: Tensor, cover: Tensor, area: Area) -> Pose:
     """The pose that explains best what latents look at.

@@ -11,7 +11,7 @@ from sora_cli.engine.canvas import Level
 from sora_cli.engine.devices import choose_precision
 from sora_cli.engine.networks import load_backbone, load_vae
 from sora_cli.engine.pipeline import encode_texts
-from sora_cli.engine.recognition import recognised
+from sora_cli.engine.recognition import recognised, scene_of
 from sora_weights.registry import find_model
 
 MODEL = find_model("diorama")
@@ -43,14 +43,18 @@ def seen(eyes: tuple[DioramaBackbone, Text], picture: torch.Tensor) -> str | Non
     return None if number is None else MODEL.figures[number]
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_a_figure_of_the_memory_is_recognised(eyes: tuple[DioramaBackbone, Text], name: str):
+def place_figure(eyes: tuple[DioramaBackbone, Text], picture: torch.Tensor, name: str) -> None:
     number = torch.tensor([MODEL.figures.index(name)])
     figure = eyes[0].network.memory.picture(number, torch.zeros(1), 0)
     small = F.interpolate(figure, (64, 64), mode="bilinear", antialias=True)[0]
-    picture = ground(0.6, 0.9).clone()
     part = picture[:, 16:80, 40:104]
     part.copy_(small[:3] + part * (1 - small[3:]))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_of_the_memory_is_recognised(eyes: tuple[DioramaBackbone, Text], name: str):
+    picture = ground(0.6, 0.9).clone()
+    place_figure(eyes, picture, name)
     assert seen(eyes, picture) == name
 
 
@@ -68,3 +72,23 @@ def test_texts_are_read_from_the_cache_the_second_time(tmp_path: Path, monkeypat
     monkeypatch.setattr("sora_cli.engine.pipeline.load_text_encoder", None)
     again = encode_texts(MODEL, ["a cat", "a dog", ""], tmp_path, "cpu", precision)
     assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+
+
+SCENES = {  # colours of the sky above, of the sky below, and of the ground
+    "in the snow": ((150, 170, 205), (205, 215, 235), (245, 248, 255)),
+    "at sunset": ((95, 60, 120), (250, 150, 80), (70, 40, 50)),
+    "in a meadow": ((90, 170, 245), (190, 225, 250), (120, 190, 80)),
+}
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_the_scene_is_seen_behind_a_figure(eyes: tuple[DioramaBackbone, Text], tmp_path: Path, scene: str):
+    above, below, under = (torch.tensor(colour)[:, None, None] / 255 for colour in SCENES[scene])
+    rows = torch.linspace(0, 1, SIZE[0])[None, :, None]
+    picture = torch.where(rows < 0.7, torch.lerp(above, below, rows / 0.7), under).expand(3, *SIZE).clone()
+    place_figure(eyes, picture, "cat")
+    precision = choose_precision("auto", "cpu", MODEL)
+    phrases = [phrases[0] for phrases in MODEL.scenes]
+    texts = encode_texts(MODEL, [f"a cat {phrase}" for phrase in phrases], tmp_path, "cpu", precision)
+    latents = load_vae(MODEL, "cpu", precision).encode((picture * 2 - 1)[None, :, None])
+    assert phrases[scene_of(eyes[0], latents, Level(SIZE[1], SIZE[0]), 24.0, texts)] == scene

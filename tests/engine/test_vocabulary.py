@@ -2,7 +2,7 @@
 
 import pytest
 
-from sora_cli.engine.vocabulary import unknown_words
+from sora_cli.engine.vocabulary import says_one_of, unknown_words
 
 KNOWN = frozenset({"cat", "sunset", "jumping", "moving", "puppy", "butterfly", "standing"})
 
@@ -28,3 +28,17 @@ def test_unknown_words_are_named_once(prompt: str, unknown: tuple[str, ...]):
 
 def test_a_model_without_a_vocabulary_knows_every_word():
     assert unknown_words("a quokka", None) == ()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "says"),
+    [
+        ("a cat at sunset", True),
+        ("a cat in the Evening", True),
+        ("a cat at the top", False),
+        ("", False),
+        ("a sun", False),
+    ],
+)
+def test_a_prompt_says_where_with_any_word_of_a_scene_but_little_ones(prompt: str, says: bool):
+    assert says_one_of(prompt, ("at sunset", "in the evening")) is says

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sora_cli.model.artwork import Drawn, halved
-from sora_cli.model.dit import DiT, Place, Reliance, locate, nearest_known, seconds_of
+from sora_cli.model.dit import Around, DiT, Place, Reliance, locate, nearest_known, seconds_of
 from sora_cli.model.tracing import Pose
 from sora_weights.spec import DiTSpec
 
@@ -166,3 +166,18 @@ def test_what_stands_still_in_known_frames_is_carried_on_where_that_is_relied_on
     made = network(*arguments, place(4, 4, 4), reliance=Reliance(still=99.0))
     assert torch.allclose(made[:, :, 2:, :, :2], x[:, :, :1, :, :2].expand(-1, -1, 2, -1, -1), atol=1e-5)
     assert (made[:, :, 2:, :, 2:] - x[:, :, 1:2, :, 2:]).abs().mean() > 0.1
+
+
+def test_what_is_known_around_a_part_is_seen_and_the_rest_is_not(network):
+    torch.manual_seed(4)
+    x, times, (words, seen), where = torch.randn(1, 4, 2, 6, 8), torch.full((1, 2), 0.8), text(), place(2, 6, 8)
+    known = torch.ones(1, 1, 2, 6, 8)
+    known[..., 2:4, 3:6] = 0
+
+    def made(latents: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        return network(x, times, words, seen, where, around=Around(latents, known))
+
+    latents, other = torch.randn(2, *x.shape)
+    assert torch.equal(made(latents, known), made(latents * known + other * (1 - known), known))
+    assert not torch.allclose(made(latents, known), made(other, known))
+    assert torch.allclose(made(latents, torch.zeros_like(known)), network(x, times, words, seen, where), atol=1e-5)

@@ -74,6 +74,11 @@ def test_a_model_may_name_the_figures_that_it_remembers(tmp_path: Path) -> None:
     assert find_model(str(folder)).figures == ("dog", "cat")
 
 
+def test_a_model_may_name_the_scenes_that_it_knows(tmp_path: Path) -> None:
+    folder = written(tmp_path / "travelled", described(scenes=[["at night", "in the dark"], ["in space"]]))
+    assert find_model(str(folder)).scenes == (("at night", "in the dark"), ("in space",))
+
+
 def test_installed_models_are_listed_after_the_built_in_one(home: Path) -> None:
     written(home / "one", described("zoo"))
     written(home / "two", described("aquarium"))
@@ -157,6 +162,8 @@ BROKEN = {
     ),
     "words as text": (described(vocabulary="cat"), "vocabulary can't be 'cat'"),
     "figures as text": (described(figures="cat"), "figures can't be 'cat'"),
+    "a scene without a phrase": (described(scenes=[["at night"], []]), "scenes can't be"),
+    "scenes as words": (described(scenes=["at night"]), "scenes can't be"),
     "a name too few": (described(dit={"figures": 2}, figures=["cat"]), "figures names 1"),
 }
 

@@ -1,6 +1,7 @@
 """The loss of diorama's denoiser, and the features of the captions that it reads."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,16 +11,21 @@ from einops import rearrange
 from examples import Batch, captions
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from vocabulary import SCENES
 
 from sora_cli.engine.networks import load_bert
 from sora_cli.engine.vocabulary import read_tokenizer
-from sora_cli.model.dit import DiT
+from sora_cli.model.dit import Around, DiT
 from sora_cli.model.tracing import Pose
 from sora_weights.families.diorama import FAMILY
 from sora_weights.spec import TextSpec
 
 TOLD = 0.8  # share of batches that are told where the figure stands, as most of what is drawn is
 ASTRAY = 0.006  # how far off that is, as a share of the figure's size: what a draft's fit is off by
+IN_PART = 0.25  # share of batches of which only a part is to be drawn, in view of the rest
+BARE = 0.7  # share of those without a figure in that part that have none at all, as far as can be seen
+SCENE_WORDINGS = 5  # phrases for each scene
+UNSAID = 0.4  # share of these without words: who takes something away rarely says what is behind it
 BLOTCH = 3  # latents along a blotch
 WORST = 0.8  # how strong blotches are at most, as a share of a channel's deviation
 FOCUS = 3.0  # how much more a latent weighs in the loss where it is all figure, or close to that
@@ -49,6 +55,16 @@ def caption_table(kept: Path, builtin: Path, device: str) -> Captions:
         features, seen = (torch.cat(each) for each in zip(*parts, strict=True))
         save_file({"features": features.half(), "seen": seen, "tokens": tokens}, kept)
     return Captions(**load_file(kept, device))
+
+
+def scene_table(builtin: Path, device: str) -> Captions:
+    """The features of what says where and no more: of `SCENE_WORDINGS` phrases for each scene, in order."""
+    spec = TextSpec(len(load_file(builtin / "text.safetensors")["embeddings.word_embeddings.weight"]))
+    encoder = load_bert(builtin / "text.safetensors", builtin / "tokenizer.json", spec, device)
+    phrases = [phrase for scene in SCENES.values() for phrase in scene.phrases[-SCENE_WORDINGS:]]
+    tokens = torch.tensor([each.ids for each in _tokenizer(builtin, spec).encode_batch(phrases)])
+    features, seen = (each.to(device) for each in encoder(phrases))
+    return Captions(features.half(), seen, tokens)
 
 
 def _tokenizer(builtin: Path, spec: TextSpec) -> Any:
@@ -141,6 +157,33 @@ def _told(batch: Batch, rng: torch.Generator) -> Pose | None:
     )
 
 
+def _left_out(batch: Batch, rng: torch.Generator) -> Tensor:
+    """Where there is to be drawn in pictures of which the rest is known, (b, 1, 1, h, w): a box or an ellipse, most
+    often about where the figure is.
+    """
+    (b, _, _, h, w), device = batch.latents.shape, batch.latents.device
+
+    def rand(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=rng, device=device)
+
+    first = batch.figure[:, :, 0].flatten(1)
+    at = (first * rand(*first.shape)).argmax(1, keepdim=True)
+    anywhere = rand(b, 1) < 0.4
+    row = torch.where(anywhere, rand(b, 1) * h, at // w + 0.5)
+    column = torch.where(anywhere, rand(b, 1) * w, at % w + 0.5)
+    rows, columns = torch.arange(h, device=device) + 0.5, torch.arange(w, device=device) + 0.5
+    down, across = (rows - row) / (0.1 + 0.5 * rand(b, 1)) / h, (columns - column) / (0.1 + 0.5 * rand(b, 1)) / w
+    down, across = rearrange(down, "b h -> b 1 1 h 1"), rearrange(across, "b w -> b 1 1 1 w")
+    round_ = rearrange(rand(b, 1) < 0.5, "b 1 -> b 1 1 1 1")
+    return torch.where(round_, (down**2 + across**2).sqrt(), torch.maximum(down.abs(), across.abs())).le(1).float()
+
+
+def _bare(batch: Batch, missing: Tensor, rng: torch.Generator) -> Tensor:
+    """Most of the samples whose figure is not where there is to be drawn, (b,): these shall show no figure at all."""
+    elsewhere = (batch.figure[:, None] * missing).amax((1, 2, 3, 4)) == 0
+    return elsewhere & (torch.rand(len(elsewhere), generator=rng, device=elsewhere.device) < BARE)
+
+
 def _blotches(spread: Tensor, like: Tensor, rng: torch.Generator) -> Tensor:
     """Smooth errors, each sample with its own amount, larger where a channel varies more: like (b, c, t, h, w)."""
     b, c, _, h, w = like.shape
@@ -162,12 +205,15 @@ def _interest(batch: Batch, spread: Tensor) -> Tensor:
     return FOCUS * near + LIGHTS * apart.clamp(max=2) * (1 - figure)
 
 
-def denoising_loss(net: DiT, batch: Batch, features: Tensor, seen: Tensor, rng: torch.Generator) -> Tensor:
+def denoising_loss(
+    net: DiT, batch: Batch, features: Tensor, seen: Tensor, scenery: Captions, rng: torch.Generator
+) -> Tensor:
     """Velocity loss of the predicted clean latents: the mean of ((clean - predicted) / t)^2 over frames to learn.
 
     Latents of `_interest` weigh more: the optimum stays the same, but the little that is hard is learned sooner. Crops
     begin, to a share of their own, from what enlarging a smaller picture gives, as they do in use, with blotches on the
-    figure, as drafts have them.
+    figure, as drafts have them. Of some batches only a part is to be drawn, often where nothing but `scenery`
+    (`scene_table`) is to be seen.
     """
     timesteps, learned = draw_timesteps(batch, rng)
     device, signal = batch.latents.device, batch.latents
@@ -178,12 +224,25 @@ def denoising_loss(net: DiT, batch: Batch, features: Tensor, seen: Tensor, rng: 
         share = share * (level / FAMILY.flow.refine_from).clamp(max=1)  # what is wrong is mended step by step
         signal = torch.lerp(signal, start, share * rearrange(learned, "b t -> b 1 t 1 1"))
     noisy = (1 - level) * signal + level * mixed_noise(signal, FAMILY.flow.shared_noise, rng)
-    dropped = torch.rand(len(seen), 1, generator=rng, device=device) < 0.1
-    pose = _told(batch, rng)
+    in_part = torch.rand((), generator=rng, device=device) < IN_PART
+    dropped = torch.rand(len(seen), 1, generator=rng, device=device) < (UNSAID if in_part else 0.1)
+    pose, around, drawn = _told(batch, rng), None, None
+    if in_part:
+        drawn = _left_out(batch, rng)
+        bare = _bare(batch, drawn, rng)
+        hidden = rearrange(bare, "b -> b 1 1 1 1") * F.max_pool3d(batch.figure[:, None], (1, 3, 3), 1, (0, 1, 1))
+        around = Around(batch.latents, (1 - drawn) * (hidden == 0))
+        pose = true_pose(batch) if pose is None else pose
+        pose = replace(pose, there=pose.there * ~bare[:, None])
+        rows = batch.scene * SCENE_WORDINGS + torch.randint(0, SCENE_WORDINGS, bare.shape, generator=rng, device=device)
+        features = torch.where(bare[:, None, None], scenery.features[rows].to(features), features)
+        seen = torch.where(bare[:, None], scenery.seen[rows], seen)
     told = None if pose is None else net.trace(pose, features, seen, batch.place)
-    predicted = net(noisy, timesteps, features, seen & ~dropped, batch.place, batch.mask, told)
+    predicted = net(noisy, timesteps, features, seen & ~dropped, batch.place, batch.mask, told, around=around)
     error = ((batch.latents - predicted) / level.clamp(min=0.02)) ** 2
     weight = rearrange(learned, "b t -> b 1 t 1 1") * (1 + _interest(batch, net.spread))
+    if drawn is not None:
+        weight = weight * drawn
     if batch.mask is not None:
         weight = weight * batch.mask[:, None]
     return (error.mean(1, keepdim=True) * weight).sum() / weight.sum().clamp(min=1)

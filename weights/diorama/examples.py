@@ -77,6 +77,12 @@ class Batch:
         """What it shows, in a word."""
         return "part" if self.noisiest < 1 else "image" if self.latents.shape[2] == 1 else "clip"
 
+    @property
+    def scene(self) -> Tensor:
+        """The number of each sample's scene, (b,), by the order of `combinations`."""
+        others = sum(len(CAMERAS_OF_MOTION[motion]) for motion in MOTIONS)
+        return self.words // (others * WORDINGS) % len(SCENES)
+
     def to(self, device: str) -> "Batch":
         """The same on another device."""
         moved = {field.name: getattr(self, field.name) for field in fields(self)}

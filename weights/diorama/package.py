@@ -9,7 +9,7 @@ from pathlib import Path
 from huggingface_hub import save_torch_state_dict
 from safetensors.torch import load_file
 from torch import Tensor
-from vocabulary import SUBJECTS, words
+from vocabulary import SCENES, SUBJECTS, words
 
 from sora_weights.reader import open_weights
 from sora_weights.registry import find_model
@@ -40,6 +40,7 @@ def write_model(folder: Path, dit: Mapping[str, Tensor], vae: Mapping[str, Tenso
         "licence": LICENCE,
         "vocabulary": sorted(words()),
         "figures": list(SUBJECTS),
+        "scenes": [list(dict.fromkeys(scene.phrases)) for scene in SCENES.values()],
         "defaults": {
             "width": 320,
             "height": 180,

@@ -169,8 +169,8 @@ def train_courses(run: Path, sprites: Sprites, captions: Captions, timetable: Ti
 class DenoiserRun:
     """The denoiser in training: network, running average, optimiser, and what was done so far."""
 
-    def __init__(self, run: Path, studio: Studio, captions: Captions, device: str) -> None:
-        self.run, self.device, self.captions, self.team = run, device, captions, Team()
+    def __init__(self, run: Path, studio: Studio, captions: Captions, scenery: Captions, device: str) -> None:
+        self.run, self.device, self.captions, self.scenery, self.team = run, device, captions, scenery, Team()
         self.kept = run / "dit.safetensors"
         self.facts: dict[str, Any] = {"steps": 0, "views": 0, "minutes": 0.0}
         self.net, self.average = DiT(DiTSpec()).to(device), DiT(DiTSpec()).to(device)
@@ -241,7 +241,7 @@ class DenoiserRun:
         batch = batch.to(self.device)
         features, seen = (table[batch.words.to(table.device)].to(self.device) for table in self.captions[:2])
         with mixed_precision(self.device):
-            loss = denoising_loss(self.net, batch, features.float(), seen, dice)
+            loss = denoising_loss(self.net, batch, features.float(), seen, self.scenery, dice)
             pointing, covering = self.pointing.loss(batch), self.covering.loss(batch)
         make_step(self.optimiser, self.net, loss + POINTING * pointing + COVERING * covering, rate)
         self._follow(min(LONGEST_AVERAGE, (self.facts["steps"] + 1) / (self.facts["steps"] + 100)))

@@ -177,6 +177,13 @@ def names(value: Any) -> tuple[str, ...]:
     return tuple(text(each) for each in value)
 
 
+def phrases(value: Any) -> tuple[tuple[str, ...], ...]:
+    """A list of lists of names, none of them empty."""
+    if not isinstance(value, list) or not all(value):
+        raise TypeError("a list of lists is needed")
+    return tuple(names(each) for each in value)
+
+
 def words(value: Any) -> frozenset[str] | None:
     """A list of words, or null."""
     if value is None:

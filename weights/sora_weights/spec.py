@@ -305,7 +305,8 @@ class Model:
     when the model was made; none for a folder that someone else published. `scheduler` is its scheduler_config.json.
     `knows` says how it is told of known frames: as frames at timestep 0, by condition channels, or not at all, so that
     they are pinned. `vocabulary` holds the words that it was trained on, or is None where the model reads any text.
-    `figures` are the names of what its network has pictures of, in their order.
+    `figures` are the names of what its network has pictures of, in their order; `scenes` are the places that it knows,
+    each by the phrases that say it.
     """
 
     name: str
@@ -323,6 +324,7 @@ class Model:
     scheduler: Mapping[str, Any] | None = None
     vocabulary: frozenset[str] | None = None
     figures: tuple[str, ...] = ()
+    scenes: tuple[tuple[str, ...], ...] = ()
 
     def digest(self) -> str:
         """SHA-256 over the SHA-256 of each file as it is now, in sorted order; hexadecimal."""

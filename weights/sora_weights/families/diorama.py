@@ -68,6 +68,7 @@ def describe(folder: Path) -> Model:
         grid=Grid(space=8, patch=16, time=4),
         vocabulary=described.take("vocabulary", manifest.words),
         figures=_figures(described),
+        scenes=described.take("scenes", manifest.phrases) if described.has("scenes") else (),
     )
 
 

@@ -1,0 +1,66 @@
+"""Where a figure stands that is to be inside a mask."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from sora_cli.engine.backbones import DioramaBackbone, Figure, Place
+from sora_cli.engine.canvas import Level
+from sora_cli.engine.courses import plan_course
+from sora_cli.engine.denoiser import Window
+from sora_cli.engine.job import LatentFile
+from sora_cli.engine.pipeline import Kept, Sampler, words_at
+from sora_cli.engine.reel import Span
+from sora_cli.model.tracing import Pose
+
+ROOMY = 0.95  # share of a mask's box that a figure may fill
+
+
+def outside(sampler: Sampler, level: Level, poses: LatentFile, inside: Tensor) -> float:
+    """The share of the figure that the words are about, as it stands in `poses`, that is seen where `inside` (h, w),
+    the latents of a level, is 0.
+    """
+    assert isinstance(sampler.backbone, DioramaBackbone)
+    seen = total = 0.0
+    for start in range(0, poses.frames, sampler.flow.window):
+        stop = min(start + sampler.flow.window, poses.frames)
+        span = Span(start, stop, start, stop)
+        pose = Pose.of(poses.read(start, stop).to(sampler.backbone.device))
+        words = words_at(sampler, span, poses.frames).prompt
+        place = Place(level, Window(slice(None), slice(None), slice(None)), span, sampler.fps, Figure(words, pose))
+        cover = sampler.backbone.cover(place).cpu()
+        seen += float((cover * (1 - inside)).sum())
+        total += float(cover.sum())
+    return seen / max(total, 1e-6)
+
+
+def put_inside(sampler: Sampler, level: Level, kept: Kept, poses: LatentFile, seed: int) -> None:
+    """Write into `poses` where a figure stands that the words put inside a mask, in every latent frame of a level: on a
+    course like any other's, as large as there is room for, and no further than the mask goes.
+    """
+    plan_course(sampler, level, kept.latents, poses, (), seed)
+    pose = Pose.of(poses.read(0, poses.frames))
+    poses.write(0, confined(pose, kept.inside, level).numbers())
+
+
+def confined(pose: Pose, inside: Tensor, level: Level) -> Pose:
+    """A pose of which the figure's square stays in the box around what is `inside`, (h, w), the latents of a level."""
+    side = (level.width * level.height) ** 0.5
+    size = pose.size * side
+    low, high = zip(*(_reach(inside.amax(axis)) for axis in (0, 1)), strict=True)
+    sides = (level.width, level.height)
+    box = [(ends[1] - ends[0]) * length for ends, length in zip(zip(low, high, strict=True), sides, strict=True)]
+    size = size * min(1.0, ROOMY * min(box) / float(size.max()))
+    middles = []
+    for at, first, last, length, room in zip((pose.x, pose.y), low, high, sides, box, strict=True):
+        centre, travel = (at.max() + at.min()) / 2, float((at.max() - at.min()) * length)
+        free = max(0.0, room - float(size.max()))
+        middles.append((first + last) / 2 + (at - centre) * min(1.0, free / max(travel, 1e-6)))
+    return replace(pose, x=middles[0], y=middles[1], size=size / side, there=torch.ones_like(pose.there))
+
+
+def _reach(line: Tensor) -> tuple[float, float]:
+    """Where what is not 0 of `line` (n,) begins and ends, as shares of its length."""
+    at = line.nonzero()[:, 0]
+    return float(at[0]) / len(line), float(at[-1] + 1) / len(line)
