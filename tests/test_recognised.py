@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Callable
+from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sora_cli.media.writer import open_writer
 from sora_cli.model.artwork import name_of
 from sora_weights.registry import find_model
 
@@ -65,3 +67,54 @@ def test_what_is_not_known_is_held_sharp(sora: Callable[..., Any], folder: Path)
     assert [stage for stage in run.json["timings"] if stage.startswith(("draft", "refine", "hold"))] == ["hold 320x192"]
     first, *_, last = frames_of("out.mkv")
     assert np.abs(first.astype(float) - last).mean() < 8
+
+
+@pytest.fixture
+def clip(picture: Path) -> np.ndarray:
+    """A clip of the penguin that stands still, losslessly; its only frame."""
+    frame = np.asarray(Image.open(picture))
+    with open_writer(
+        Path("clip.mkv"), width=160, height=96, fps=Fraction(24), frames=9, metadata=None, force=True
+    ) as writer:
+        for _ in range(9):
+            writer.write(frame)
+    return frame
+
+
+def mask(left: int, right: int) -> None:
+    inside = np.zeros((96, 160), np.uint8)
+    inside[8:92, left:right] = 255
+    Image.fromarray(inside).save("mask.png")
+
+
+def off(made: np.ndarray, wanted: np.ndarray, where: slice) -> float:
+    """How far columns of a frame are off in the figure's rows, in levels."""
+    return float(np.abs(made[18:82, where].astype(float) - wanted[18:82, where]).mean())
+
+
+def test_a_figure_that_a_mask_cuts_goes_on_inside_it(sora: Callable[..., Any], clip: np.ndarray):
+    mask(80, 150)
+    run = sora("fill", "clip.mkv", "--mask", "mask.png", "-o", "out.mkv", "--seed", 0, "-q", "--json")
+    assert run.code == 0, run.err
+    assert any(note.startswith(f"{GOES_ON} a penguin") for note in run.json["notes"])
+    without = np.repeat(clip[:, :1], 160, 1)
+    for made in frames_of("out.mkv"):
+        assert off(made, clip, slice(80, 112)) < off(without, clip, slice(80, 112)) / 2
+
+
+def test_a_figure_inside_a_mask_gives_way_to_scenery(sora: Callable[..., Any], clip: np.ndarray):
+    mask(40, 120)
+    run = sora("fill", "clip.mkv", "--mask", "mask.png", "-o", "out.mkv", "--seed", 0, "-q", "--json")
+    assert run.code == 0, run.err
+    assert not any("penguin" in note for note in run.json["notes"])
+    without = np.repeat(clip[:, :1], 160, 1)
+    for made in frames_of("out.mkv"):
+        assert off(made, without, slice(48, 112)) < off(clip, without, slice(48, 112)) / 2
+
+
+def test_words_put_another_figure_inside_a_mask(sora: Callable[..., Any], clip: np.ndarray):
+    mask(108, 156)
+    run = sora("fill", "clip.mkv", "a ladybug", "--mask", "mask.png", "-o", "out.mkv", "--seed", 0, "-q", "--json")
+    assert run.code == 0, run.err
+    red = np.stack(frames_of("out.mkv"))[:, :, 112:152].astype(float)
+    assert ((red[..., 0] > 1.5 * red[..., 1]).mean((1, 2)) > 0.05).all()

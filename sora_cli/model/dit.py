@@ -24,6 +24,7 @@ from sora_weights.spec import DiTSpec
 KNOWN = 0.25  # frames at most this noisy are worth copying from
 ROTARY_THETA = 100.0
 UNITS = 8.0  # rotary positions across a square picture, whatever its pixels
+WAVES = (0.25, 0.5, 1.0, 2.0, 4.0)  # that say where a latent lies, along a picture's shorter side
 RATE = 6.0  # rotary positions in a second
 ENOUGH = 0.25  # a latent with so much of the figure in it may be taken as it is traced
 MOSTLY = 0.5  # a latent with so much of the figure in it says what that looks like
@@ -218,8 +219,8 @@ def _spread(part: Tensor, x: Tensor) -> Tensor:
 class _Look:
     """What the network makes of noisy latents: their level (b, 1, t, 1, 1), the scaled latents of the nearest known
     frames (b, c, t, h, w), how near these are (b, 1, t, h, w) and how still they stand (b, 1, 1, h, w), features of
-    latents from the stem (b, c, t, h, w), tokens (b, n, d), the sheet of the figure, where on it they look and how
-    much figure they show as the pointer has it, and the condition (b, t, d).
+    latents from the stem (b, c, t, h, w) and of where they lie (b, c, 1, h, w), tokens (b, n, d), the sheet of the
+    figure, where on it they look and how much figure they show as the pointer has it, and the condition (b, t, d).
     """
 
     level: Tensor
@@ -227,6 +228,7 @@ class _Look:
     near: Tensor
     still: Tensor
     stem: Tensor
+    where: Tensor
     tokens: Tensor
     sheet: Sheet
     found: Tensor
@@ -257,6 +259,7 @@ class DiT(nn.Module):
         self.register_buffer("spread", torch.ones(spec.channels))  # standard deviation of each latent channel
         self.stem = FrameConv(2 * spec.channels + 1, conv)
         self.told = FrameConv(spec.channels + 1, conv, zero=True)
+        self.stem_where = FrameConv(4 * len(WAVES), conv, zero=True)
         self.stem_block = FrameResidual(conv)
         self.patchify = nn.Linear(conv * patch * patch, width)
         self.place = nn.Linear(16, width)
@@ -273,6 +276,7 @@ class DiT(nn.Module):
         self.unpatchify = nn.Linear(width, conv * patch * patch)
         self.pointer = Pointer(width, patch)
         self.join = FrameConv(2 * conv + spec.channels + 1, conv)
+        self.join_where = FrameConv(4 * len(WAVES), conv, zero=True)
         self.head_block = FrameResidual(conv)
         self.head = FrameConv(conv, spec.channels, zero=True)
         self.trust = FrameConv(conv, spec.channels, zero=True)
@@ -301,6 +305,19 @@ class DiT(nn.Module):
         temporal = head // 4 // 2 * 2
         spatial = (head - temporal) // 2
         return rope_table(positions, (temporal, spatial, spatial), ROTARY_THETA)
+
+    def _where(self, place: Place) -> Tensor:
+        """Waves over the picture, (b, k, 1, h, w), from its middle on and by its shorter side, as scenes are."""
+        unit = torch.minimum(place.height, place.width)
+        rates = 2 * torch.pi * torch.tensor(WAVES, device=unit.device)
+        down, across = (
+            torch.einsum("b n, b, k -> b k n", at - 0.5, side / unit, rates)
+            for at, side in ((place.rows, place.height), (place.columns, place.width))
+        )
+        h, w = down.shape[2], across.shape[2]
+        down = repeat(torch.cat([down.cos(), down.sin()], 1), "b k h -> b k 1 h w", w=w)
+        across = repeat(torch.cat([across.cos(), across.sin()], 1), "b k w -> b k 1 h w", h=h)
+        return torch.cat([down, across], 1)
 
     def _absolute(self, place: Place, patch: int) -> Tensor:  # -> (b, h·w, 16)
         waves = torch.tensor([0.5, 1.0, 2.0, 4.0], device=place.rows.device) * torch.pi
@@ -415,7 +432,8 @@ class DiT(nn.Module):
         copies, nearness = self._with_known(around, *nearest_known(scaled, known, bare))
         inputs = torch.cat([x / self._deviation(level), copies, nearness], 1)
         dtype = self.patchify.weight.dtype
-        stem = self.stem(inputs.to(dtype), mask)
+        where, inside = self._where(place).to(dtype), None if mask is None else mask[:, :1]
+        stem = self.stem(inputs.to(dtype), mask) + self.stem_where(where, inside)
         if told is not None:
             stem = stem + self.told(_shown(told).to(dtype), mask)
         stem = self.stem_block(stem, mask)
@@ -436,7 +454,8 @@ class DiT(nn.Module):
             bare = _bare(told, max(1, round(RAGGED * shorter / self.spec.space)))
         copies, nearness = self._with_known(around, *nearest_known(scaled, known, bare))
         still = standing(scaled, known, bare)
-        return _Look(level, copies, nearness, still, stem, tokens, sheet, found, cover, condition)
+        where = self.join_where(where, inside)
+        return _Look(level, copies, nearness, still, stem, where, tokens, sheet, found, cover, condition)
 
     def _with_known(self, around: Around | None, copies: Tensor, nearness: Tensor) -> tuple[Tensor, Tensor]:
         """What is at hand of known frames, and how near it is, with what is known of the frames themselves."""
@@ -471,7 +490,8 @@ class DiT(nn.Module):
         shift, scale = repeat(last, "b t (two d) -> two b (t n) d", two=2, n=tokens.shape[1] // t)
         tokens = self.unpatchify(layer_norm_modulate(tokens, shift.to(dtype), scale.to(dtype)))
         deep = rearrange(tokens, "b (t h w) (c p q) -> b c t (h p) (w q)", t=t, h=h // patch, p=patch, q=patch)
-        y = F.silu(self.head_block(self.join(torch.cat([look.stem, deep, _shown(figure).to(dtype)], 1), mask), mask))
+        joined = self.join(torch.cat([look.stem, deep, _shown(figure).to(dtype)], 1), mask) + look.where
+        y = F.silu(self.head_block(joined, mask))
         detail, trust = self.head(y, mask).float(), (self.trust(y, mask).float() + reliance.figures).sigmoid()
         spread, total = self._spread, self._deviation(level)
         clean = x * (spread**2 * (1 - level) / total**2) + detail * (spread * level / total)
@@ -499,7 +519,9 @@ class DiT(nn.Module):
     def _composed(self, figure: Traced, scaled: Tensor) -> Tensor:
         """Scaled latents of the figure in the light and before the scene that the network draws, (b, c, t, h, w)."""
         colours = self._colours(scaled)
-        return figure.on(behind_figures(colours, figure.cover), figure.tint(colours))
+        behind = behind_figures(colours, figure.cover)
+        sloping = behind.sloping(self.memory.patches) * (1 - figure.cover) * (figure.there > 0)
+        return figure.on(behind.colour, figure.tint(colours)) + sloping
 
     def _colours(self, scaled: Tensor) -> Tensor:
         """The mean colours in [0, 1] of scaled latents, (b, 3, t, h, w)."""

@@ -9,6 +9,7 @@ that it can be copied.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,8 @@ STEADY = 20.0  # how much places and sizes that change their course weigh agains
 LIVELY = 0.15  # the same for heights: figures hop
 STEADIEST = 500.0  # what either is at most, at high rates
 USUAL_RATE = 6.0  # latent frames a second
+REACH = 2  # latents to each side that say what is behind a figure
+FLAT = 4.0  # how much it weighs, in squares of latents, that it doesn't change
 GREY = 0.5  # what figures are drawn on; 0 is black, 1 is white
 
 
@@ -265,12 +268,43 @@ def _pixels(pictures: Pictures, side: int, pose: Pose, at: int, space: int, area
     return drawn * rearrange(pose.there[:, at], "b -> b 1 1 1")
 
 
-def behind_figures(colours: Tensor, cover: Tensor) -> Tensor:
-    """Colours (b, 3, t, h, w) with those beside figures of a `cover` (b, 1, t, h, w) in the place of theirs."""
-    bare = (cover < BARE).to(colours)
-    frames = rearrange(torch.cat([colours * bare, bare], 1), "b c t h w -> (b t) c h w")
-    near = rearrange(F.avg_pool2d(frames, 5, 1, 2), "(b t) c h w -> b c t h w", b=len(colours))
-    return torch.where(near[:, 3:] > 0, near[:, :3] / near[:, 3:].clamp(min=1e-3), colours)
+class Backdrop(NamedTuple):
+    """What is behind figures, (b, 3, t, h, w) each: the colour at a latent's centre, and by how much it changes from
+    one latent to the next, to the right and down.
+    """
+
+    colour: Tensor
+    across: Tensor
+    down: Tensor
+
+    def sloping(self, patches: Tensor) -> Tensor:
+        """Scaled latents of what isn't even in it, (b, c, t, h, w); `patches` are as in `traced`."""
+        apart = (torch.arange(patches.shape[-1], device=patches.device) + 0.5) / patches.shape[-1] - 0.5
+        across, down = (torch.einsum(f"c k T p q, {axis} -> c k", patches, apart) for axis in "qp")
+        return torch.einsum("c k, b k t h w -> b c t h w", across, self.across) + torch.einsum(
+            "c k, b k t h w -> b c t h w", down, self.down
+        )
+
+
+def behind_figures(colours: Tensor, cover: Tensor) -> Backdrop:
+    """What of latents of `colours` (b, 3, t, h, w) goes on behind figures of a `cover` (b, 1, t, h, w):
+    a plane fitted to all that are near and bare (least squares; slopes that little says stay small).
+    """
+    b, bare = len(colours), (cover < BARE).to(colours)
+    steps = torch.arange(-REACH, REACH + 1, device=colours.device).to(colours)
+    y, x = torch.meshgrid(steps, steps, indexing="ij")
+    kernels = torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y])[:, None]
+    frames = rearrange(torch.cat([bare, colours * bare], 1), "b c t h w -> (b t c) 1 h w")
+    sums = rearrange(F.conv2d(frames, kernels, padding=REACH), "(b t c) k h w -> k b c t h w", b=b, c=4)
+    (count, right, low, xx, xy, yy), seen = sums[:, :, :1], sums[:3, :, 1:]
+    known = count > 0.5
+    x, y, mean = (each / count.clamp(min=1) for each in (right, low, seen[0]))
+    xx, xy, yy = xx - right * x + FLAT, xy - right * y, yy - low * y + FLAT
+    with_x, with_y = seen[1] - seen[0] * x, seen[2] - seen[0] * y
+    spread = (xx * yy - xy * xy).clamp(min=1e-6)
+    across, down = (with_x * yy - with_y * xy) / spread * known, (with_y * xx - with_x * xy) / spread * known
+    colour = torch.where(known, (mean - across * x - down * y).clamp(0, 1), colours)
+    return Backdrop(colour, across, down)
 
 
 def _across(centres: Tensor, space: int, middle: Tensor, size: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from sora_cli.model.artwork import halved
 from sora_cli.model.tracing import (
     GREY,
     Area,
+    Backdrop,
     Pictures,
     Pose,
     Traced,
@@ -169,10 +170,31 @@ def test_colours_behind_a_figure_are_those_beside_it():
     colours[:, 0] = 0.25
     cover[..., 2:5, 3:6] = 1
     colours[:, :, :, 2:5, 3:6] = 0.9  # the figure's own
-    behind = behind_figures(colours, cover)
+    behind = behind_figures(colours, cover).colour
     assert torch.allclose(behind[:, 0], torch.tensor(0.25))
     assert behind[:, 1:].abs().max() < 1e-6
-    assert torch.equal(behind_figures(colours, torch.ones_like(cover)), colours)  # nothing is beside it
+    assert torch.equal(behind_figures(colours, torch.ones_like(cover)).colour, colours)  # nothing is beside it
+
+
+def test_a_sky_goes_on_behind_a_figure():
+    rows, columns = torch.arange(8.0)[:, None], torch.arange(10.0)[None]
+    sky = 0.3 + 0.05 * rows + 0.02 * columns
+    cover = torch.zeros(1, 1, 1, 8, 10)
+    cover[..., 3:6, 4:6] = 1
+    colours = torch.where(cover > 0, 0.9, sky).expand(1, 3, 1, 8, 10)
+    behind = behind_figures(colours, cover)
+    assert (behind.colour - sky)[..., 2:6, 3:7].abs().max() < 0.02
+    assert (behind.down - 0.05)[..., 2:6, 3:7].abs().max() < 0.02
+    assert (behind.across - 0.02)[..., 2:6, 3:7].abs().max() < 0.02
+
+
+def test_what_slopes_is_encoded_as_it_is():
+    torch.manual_seed(2)
+    patches, apart = torch.randn(5, 3, 4, 8, 8), (torch.arange(8) + 0.5) / 8 - 0.5
+    across, down = torch.randn(2, 1, 3, 1, 1, 1)
+    picture = across[0, :, 0, 0, :, None] * apart[None, None] + down[0, :, 0, 0, :, None] * apart[None, :, None]
+    made = Backdrop(across, across, down).sloping(patches)
+    assert torch.allclose(made.flatten(), torch.einsum("c k T p q, k p q -> c", patches, picture), atol=1e-4)
 
 
 def test_a_moving_figure_moves_within_a_latent_frame_too():

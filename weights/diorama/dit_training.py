@@ -28,6 +28,7 @@ SCENE_WORDINGS = 5  # phrases for each scene
 UNSAID = 0.4  # share of these without words: who takes something away rarely says what is behind it
 BLOTCH = 3  # latents along a blotch
 WORST = 0.8  # how strong blotches are at most, as a share of a channel's deviation
+MILD = 0.5  # how much of that there is beside figures
 FOCUS = 3.0  # how much more a latent weighs in the loss where it is all figure, or close to that
 BESIDE = 2  # latents that are close
 LIGHTS = 4.0  # the same for each deviation by which it stands out of the scene: stars, snowflakes, the moon's rim
@@ -211,16 +212,17 @@ def denoising_loss(
     """Velocity loss of the predicted clean latents: the mean of ((clean - predicted) / t)^2 over frames to learn.
 
     Latents of `_interest` weigh more: the optimum stays the same, but the little that is hard is learned sooner. Crops
-    begin, to a share of their own, from what enlarging a smaller picture gives, as they do in use, with blotches on the
-    figure, as drafts have them. Of some batches only a part is to be drawn, often where nothing but `scenery`
-    (`scene_table`) is to be seen.
+    begin, to a share of their own, from what enlarging a smaller picture gives, as they do in use, with blotches as
+    drafts have them, most of all on the figure. Of some batches only a part is to be drawn, often where nothing but
+    `scenery` (`scene_table`) is to be seen.
     """
     timesteps, learned = draw_timesteps(batch, rng)
     device, signal = batch.latents.device, batch.latents
     level = rearrange(timesteps, "b t -> b 1 t 1 1")
     if batch.enlarged is not None:
         share = (2 * torch.rand(len(signal), 1, 1, 1, 1, generator=rng, device=device) - 0.5).clamp(0, 1)
-        start = batch.enlarged + batch.figure[:, None] * _blotches(net.spread, signal, rng)
+        where = MILD + (1 - MILD) * batch.figure[:, None]
+        start = batch.enlarged + where * _blotches(net.spread, signal, rng)
         share = share * (level / FAMILY.flow.refine_from).clamp(max=1)  # what is wrong is mended step by step
         signal = torch.lerp(signal, start, share * rearrange(learned, "b t -> b 1 t 1 1"))
     noisy = (1 - level) * signal + level * mixed_noise(signal, FAMILY.flow.shared_noise, rng)

@@ -179,6 +179,12 @@ class Studio:
         """The batch that some plans make, padded where they differ in size."""
         return padded([self._drawn(plan) for plan in plans])
 
+    @torch.no_grad()
+    def filmed(self, plans: Sequence[Plan]) -> tuple[Tensor, Batch]:
+        """The first of some plans as a video (b, 3, T, h, w) in [-1, 1], from its very beginning, and as a batch."""
+        picture, _, _ = draw(plans[0].shots, self.sprites)
+        return rearrange(picture, "b T c h w -> b c T h w") * 2 - 1, self._drawn(plans[0])
+
     def _drawn(self, plan: Plan) -> Batch:
         picture, share, artwork = draw(plan.shots, self.sprites)
         video, first = rearrange(picture, "b T c h w -> b c T h w") * 2 - 1, plan.first

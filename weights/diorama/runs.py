@@ -18,7 +18,16 @@ from memory import Covering, Pointing, animate, fill_memory, write_figures
 from team import Team
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from vae_training import Camera, Crops, decibels, decoder_loss, fit_components, load_vae, random_crops
+from vae_training import (
+    Camera,
+    Crops,
+    decibels,
+    decoder_loss,
+    fit_components,
+    load_vae,
+    polishing_loss,
+    random_crops,
+)
 from world import Sprites
 
 from sora_cli.engine.devices import native_dtype
@@ -124,8 +133,42 @@ def train_autoencoder(run: Path, sprites: Sprites, timetable: Timetable, device:
     report()
     while clock.running:
         with mixed_precision(device):
-            loss = decoder_loss(net, next(feed), 0.03)
+            loss = decoder_loss(net, next(feed))
         make_step(optimiser, net, loss, timetable.rate_at(clock.gone, steps))
+        steps += 1
+        if clock.due("report", REPORT_SECONDS):
+            report()
+    report()
+
+
+def polish_decoder(run: Path, studio: Studio, captions: Captions, timetable: Timetable, workers: int) -> None:
+    """Train the decoder in `run` on what the denoiser there makes of noisy latents, so that it mends its errors; on the
+    CPU.
+    """
+    kept, net = run / "vae.safetensors", DiT(DiTSpec())
+    net.load_state_dict(checkpoint.part(checkpoint.load(run / "dit.safetensors")[0], "average"))
+    animate(net.eval().requires_grad_(False), studio.sprites)
+    vae, facts = load_vae(kept).train(), checkpoint.load(kept)[1]
+    test = Camera(studio.sprites)(random_crops(random.Random(10**6), 32, 96, 13))
+    optimiser = torch.optim.AdamW(vae.parameters(), betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    examples = Examples(lambda _: Mixture(0.2, 0.0, 0.2, 0.0), facts["steps"], 300)
+    feed, clock = Feed(examples, studio.filmed, "cpu", workers), Clock(timetable.minutes)
+    dice, losses, steps = torch.Generator().manual_seed(facts["steps"]), list[Tensor](), 0
+
+    def report() -> None:
+        mean = torch.stack(losses).mean() if losses else torch.nan
+        log(run, "polish", f"step {steps}: {mean:.5f}, {decibels(vae, test):.2f} dB of true latents")
+        losses.clear()
+        checkpoint.save(kept, {f"vae.{k}": v for k, v in vae.state_dict().items()}, facts | {"polished": steps})
+
+    report()
+    while clock.running:
+        video, batch = next(feed)
+        features, seen = (table[batch.words] for table in captions[:2])
+        with mixed_precision("cpu"):
+            loss = polishing_loss(vae, net, video, batch, features.float(), seen, dice)
+        make_step(optimiser, vae, loss, timetable.rate_at(clock.gone, steps))
+        losses.append(loss.detach())
         steps += 1
         if clock.due("report", REPORT_SECONDS):
             report()

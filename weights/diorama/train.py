@@ -23,7 +23,7 @@ from dit_training import caption_table, scene_table  # noqa: E402
 from examples import Examples, Mixture, Studio  # noqa: E402
 from feed import Feed  # noqa: E402
 from package import read_model, write_model  # noqa: E402
-from runs import DenoiserRun, Timetable, train_autoencoder, train_courses  # noqa: E402
+from runs import DenoiserRun, Timetable, polish_decoder, train_autoencoder, train_courses  # noqa: E402
 from text_encoder import prune  # noqa: E402
 from torch import Tensor  # noqa: E402
 from vae_training import load_vae  # noqa: E402
@@ -99,6 +99,24 @@ def dit(
     early, late = Mixture(images, closeups, clips, mixed), _later(images, closeups, clips, later_clips, mixed)
     examples = Examples(lambda gone: early.towards(late, min(1, 2 * gone)), training.seed, tokens)
     training.train(examples, Timetable(rate, minutes, settle), Feed(examples, studio, device, workers, times))
+
+
+@app.command()
+def polish(
+    assets: AssetsOpt,
+    run: RunOpt,
+    minutes: MinutesOpt = 15.0,
+    settle: SettleOpt = 0.8,
+    rate: Annotated[float, typer.Option(help="Learning rate.")] = 3e-4,
+    threads: ThreadsOpt = 1,
+    workers: WorkersOpt = 1,
+) -> None:
+    """Train the decoder on what the denoiser draws, so that it mends its errors (needs no GPU)."""
+    torch.set_num_threads(threads)
+    sprites = world.load_sprites(assets, os.cpu_count() or 1)
+    captions = caption_table(run / "captions.safetensors", BUILTIN, "cpu")
+    studio = Studio(sprites, load_vae(run / "vae.safetensors"))
+    polish_decoder(run, studio, captions, Timetable(rate, minutes, settle), workers)
 
 
 @app.command()

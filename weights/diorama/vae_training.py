@@ -8,14 +8,20 @@ from pathlib import Path
 import checkpoint
 import torch
 import torch.nn.functional as F
+from dit_training import mixed_noise, true_pose
 from einops import rearrange
+from examples import Batch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 from world import Shots, Sprites, View, draw, draw_scenario, in_order, shots_of
 
+from sora_cli.model.dit import DiT, Reliance
 from sora_cli.model.vae.patch import SPACE, TIME, PatchVAE
+from sora_weights.families.diorama import FAMILY
 from sora_weights.spec import PatchVAESpec
 
+NOISE = 0.03  # in the latents that the decoder learns from
+LEAST, MOST = 0.1, 0.45  # noise levels of the last steps of drawing, about
 SHARPNESS = 0.5  # latents are scaled by the standard deviation to this power: 1 would whiten them fully
 
 
@@ -85,12 +91,32 @@ def fit_components(vae: PatchVAE, crops: Iterable[Tensor]) -> Tensor:
     return values
 
 
-def decoder_loss(vae: PatchVAE, clips: Tensor, noise: float) -> Tensor:
+def decoder_loss(vae: PatchVAE, clips: Tensor) -> Tensor:
     """Mean absolute error of decoding clips (b, 3, T, H, W) from latents with a little noise added."""
     with torch.no_grad():
         latents = vae.encode(clips)
-        latents = latents + noise * torch.randn_like(latents)
+        latents = latents + NOISE * torch.randn_like(latents)
     return F.l1_loss(vae.decode(latents).float(), clips)
+
+
+def polishing_loss(
+    vae: PatchVAE, net: DiT, video: Tensor, batch: Batch, features: Tensor, seen: Tensor, rng: torch.Generator
+) -> Tensor:
+    """Mean absolute error of decoding videos (b, 3, T, h, w) from what the denoiser makes of their noisy latents in a
+    step, as in the last steps of drawing; half of them from the true latents, as in `decoder_loss`.
+    """
+    t = batch.latents.shape[2]
+    level = LEAST + (MOST - LEAST) * torch.rand(len(video), 1, 1, 1, 1, generator=rng, device=video.device)
+    with torch.no_grad():
+        true = vae.encode(video)
+        noisy = torch.lerp(batch.latents, mixed_noise(batch.latents, FAMILY.flow.shared_noise, rng), level)
+        told = net.trace(true_pose(batch), features, seen, batch.place)
+        timesteps = level[:, 0, :, 0, 0].expand(-1, t)
+        made = net(noisy, timesteps, features, seen, batch.place, None, told, Reliance(FAMILY.flow.reliance))
+        latents = torch.cat([true[:, :, :-t], made.to(true)], 2)
+        clean = torch.rand(len(video), 1, 1, 1, 1, generator=rng, device=video.device) < 0.5
+        latents = torch.where(clean, true + NOISE * torch.randn_like(true), latents)
+    return F.l1_loss(vae.decode(latents).float(), video)
 
 
 @torch.no_grad()
