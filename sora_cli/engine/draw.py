@@ -20,6 +20,7 @@ from sora_cli.engine.networks import load_backbone, load_picture_encoder
 from sora_cli.engine.pipeline import (
     Sampler,
     Stage,
+    clearing,
     denoise_level,
     enlarge,
     find_poses,
@@ -27,7 +28,7 @@ from sora_cli.engine.pipeline import (
     preview,
 )
 from sora_cli.engine.sample import Step
-from sora_cli.engine.studio import Studio, encoder_of, kept_at, latent_file, place_given, poses_file, stages_of
+from sora_cli.engine.studio import Studio, encoder_of, kept_at, latent_file, mask_at, place_given, poses_file, stages_of
 from sora_cli.engine.work import Work
 from sora_cli.machine import give_back_memory
 from sora_cli.media.picture import read_picture
@@ -71,8 +72,9 @@ def _draw_board(studio: Studio, sampler: Sampler, board: int) -> None:
         return
     poses, planned = None, course == "planned"
     if course == "inside":
-        sampler = figure_inside(studio, sampler, board)
+        sampler, bare = figure_inside(studio, sampler, board)
         poses, planned = sampler.poses, True
+        levels = (clearing(levels[0], sampler.flow), *levels[1:]) if bare else levels
     elif planned or any(stage.rows for stage in levels[1:]):
         poses = poses_file(studio, board)
     for index, stage in enumerate(levels):
@@ -139,7 +141,8 @@ def _begin(
         with studio.clock.stage("enlarge"):
             enlarge(studio.vae, before, stage.level, start)
     elif start is not None:
-        place_given(studio, drawn.start, canvas, stage.level, start)
+        hole = mask_at(studio, canvas, stage.level) if stage.clears else None
+        place_given(studio, drawn.start, canvas, stage.level, start, hole)
     latents = latent_file(studio, canvas, stage.level, _level_name(board, index))
     place_given(studio, drawn.given, canvas, stage.level, latents)
     studio.checkpoint.save(Mark(board, index), {"level": sampler.generator.get_state()})

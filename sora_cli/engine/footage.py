@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from sora_cli.engine.boards import Given, groups
+from sora_cli.engine.border import filled
 from sora_cli.engine.canvas import Canvas, Level
 from sora_cli.engine.job import LatentFile
 from sora_cli.engine.networks import Autoencoder
@@ -179,8 +180,13 @@ def place(
     canvas: Canvas,
     level: Level,
     latents: LatentFile,
+    hole: Tensor | None = None,
 ) -> None:
-    """Encode stretches of sources into `latents`, at the size of one level of the canvas."""
+    """Encode stretches of sources into `latents`, at the size of one level of the canvas; where a `hole` (h, w) of the
+    level's latents is 1, what is around it goes on smoothly.
+    """
+    inside = None if hole is None else hole[None, None].repeat_interleave(canvas.grid.space, 2)
+    inside = None if inside is None else inside.repeat_interleave(canvas.grid.space, 3)
     latent_groups = groups(canvas.latent_frames, canvas.grid.time)
     for given in stretches:
         held = range(given.at, given.at + given.count)
@@ -192,6 +198,8 @@ def place(
         for _ in range(first - given.at):
             next(frames)
         sized = (fitted(frame, canvas, level) for frame in frames)
+        if inside is not None:
+            sized = (filled(frame, inside) for frame in sized)
         for index, latent in zip(whole, encoded(vae, sized, len(whole), opening=first == 0), strict=False):
             latents.write(index, latent[:, :, None])
 

@@ -67,9 +67,9 @@ def going_on(studio: Studio, sampler: Sampler, board: int) -> tuple[Sampler, Goi
     return going, course
 
 
-def figure_inside(studio: Studio, sampler: Sampler, board: int) -> Sampler:
+def figure_inside(studio: Studio, sampler: Sampler, board: int) -> tuple[Sampler, bool]:
     """The sampler for what is inside a mask, with the poses of the figure there: the one that the clip shows, where the
-    mask cuts it or the words name it; else one that the words put there; or none, and only scenery.
+    mask cuts it or the words name it; else one that the words put there. Or none, and only scenery: then True.
     """
     assert isinstance(sampler.backbone, DioramaBackbone)
     work, canvas, start = studio.work, studio.work.canvases[board], studio.work.film.boards[board].start
@@ -86,13 +86,13 @@ def figure_inside(studio: Studio, sampler: Sampler, board: int) -> Sampler:
         share = outside(going, level, poses, kept.inside)
         if share > CUT if named is None else share < 1 - CUT or work.repairs:
             _tell(studio, shown)
-            return replace(going, poses=poses)
+            return replace(going, poses=poses), False
     _tell(studio, seen)
     if named is None:
         poses.write(0, Pose.nowhere(poses.frames).numbers())
     else:
         put_inside(scenery, level, kept, poses, seed)
-    return replace(scenery, poses=poses)
+    return replace(scenery, poses=poses), named is None
 
 
 def _saying(

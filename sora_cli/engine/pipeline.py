@@ -73,7 +73,7 @@ class Stage:
     """One level of the picture in the making: its size, how it is denoised, how far guidance goes, and how many latent
     frames of what is there already a window in time sees. Without rows it is enlarged and no more; so are windows in
     space whose detail is nowhere above `smooth`. One that `holds` starts from what is known around it, with little
-    noise, and from no level before.
+    noise, and from no level before; one that `clears` from what is known around a mask, with more.
     """
 
     level: Level
@@ -84,6 +84,7 @@ class Stage:
     context: int
     smooth: float = 0.0
     holds: bool = False
+    clears: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,6 +188,13 @@ def holding(levels: Sequence[Stage], flow: FlowSpec) -> Stage:
     """The last level by itself, for what the network doesn't know: of that it would make something else."""
     rows = _rows_from(levels[0].rows, flow.given_start)
     return replace(levels[0], level=levels[-1].level, rows=rows, guidance=1.0, holds=True)
+
+
+def clearing(stage: Stage, flow: FlowSpec) -> Stage:
+    """A draft in which nothing but scenery is to be inside a mask: it goes on from what is around that, and not from
+    noise alone, of which the network makes figures.
+    """
+    return replace(stage, rows=_rows_from(stage.rows, flow.cleared_start), clears=True)
 
 
 def _rows_from(rows: Rows, level: float) -> Rows:

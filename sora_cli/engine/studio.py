@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 
+from torch import Tensor
+
 from sora_cli.engine.backbones import Text
 from sora_cli.engine.boards import Given
 from sora_cli.engine.canvas import Canvas, Level
@@ -82,11 +84,23 @@ def poses_file(studio: Studio, board: int) -> LatentFile:
     return studio.job.latents(f"board{board}-poses", studio.work.canvases[board].latent_frames, shape)
 
 
-def place_given(studio: Studio, stretches: Sequence[Given], canvas: Canvas, level: Level, latents: LatentFile) -> None:
-    """Encode what sources give into the latents of a level."""
+def place_given(
+    studio: Studio,
+    stretches: Sequence[Given],
+    canvas: Canvas,
+    level: Level,
+    latents: LatentFile,
+    hole: Tensor | None = None,
+) -> None:
+    """Encode what sources give into the latents of a level, as `place` does."""
     if stretches:
         with studio.clock.stage("encode"):
-            place(studio.vae, stretches, studio.sources, canvas, level, latents)
+            place(studio.vae, stretches, studio.sources, canvas, level, latents, hole)
+
+
+def mask_at(studio: Studio, canvas: Canvas, level: Level) -> Tensor:
+    """Where there is to be drawn at a level: 1 in latents, (h, w), that the request's mask touches, 0 in others."""
+    return mask_latents(drawn_inside(studio.work.request), canvas, level)
 
 
 def kept_at(studio: Studio, canvas: Canvas, level: Level, board: int) -> Kept | None:
@@ -96,7 +110,7 @@ def kept_at(studio: Studio, canvas: Canvas, level: Level, board: int) -> Kept | 
         return None
     own = latent_file(studio, canvas, level, f"kept{level.width}x{level.height}")
     place_given(studio, studio.work.film.boards[board].start, canvas, level, own)
-    return Kept(own, mask_latents(drawn_inside(request), canvas, level))
+    return Kept(own, mask_at(studio, canvas, level))
 
 
 def encoder_of(studio: Studio) -> Callable[[str, str], Conditioning]:

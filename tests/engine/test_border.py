@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sora_cli.engine.border import Border
+from sora_cli.engine.border import Border, filled
 
 
 def masked(shape: tuple[int, int], box: tuple[int, int, int, int]) -> np.ndarray:
@@ -54,3 +55,25 @@ def test_another_shape_at_the_border_is_left_alone():
 def test_any_mask_will_do(box: tuple[int, int, int, int]):
     frame = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     assert (Border(masked((64, 64), box)).joined(frame, frame) == frame).all()
+
+
+def test_a_hole_in_layers_is_filled_with_them():
+    rows = torch.linspace(-1, 1, 40)[:, None]
+    picture = torch.where(rows > 0.2, rows, rows - 1).expand(1, 3, 40, 60)
+    hole = torch.zeros(1, 1, 40, 60)
+    hole[..., 10:30, 20:40] = 1
+    made = filled(torch.where(hole > 0, 9.0, picture), hole)
+    assert (made - picture).abs().max() < 0.5
+    assert (made - picture).abs().mean() < 0.02
+    assert torch.equal(made[..., :10, :], picture[..., :10, :])
+
+
+@pytest.mark.parametrize("known", [(0, 0), (39, 59), (20, 5)])
+def test_a_single_known_column_or_row_fills_all_that_it_can(known: tuple[int, int]):
+    picture, hole = torch.zeros(1, 3, 40, 60), torch.ones(1, 1, 40, 60)
+    picture[..., known[0], :], hole[..., known[0], :] = 0.5, 0
+    assert torch.allclose(filled(picture, hole), torch.tensor(0.5))
+
+
+def test_nothing_known_is_no_reason_to_fail():
+    assert filled(torch.ones(1, 3, 8, 8), torch.ones(1, 1, 8, 8)).isfinite().all()

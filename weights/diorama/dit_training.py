@@ -22,8 +22,8 @@ from sora_weights.spec import TextSpec
 
 TOLD = 0.8  # share of batches that are told where the figure stands, as most of what is drawn is
 ASTRAY = 0.006  # how far off that is, as a share of the figure's size: what a draft's fit is off by
-IN_PART = 0.25  # share of batches of which only a part is to be drawn, in view of the rest
-BARE = 0.7  # share of those without a figure in that part that have none at all, as far as can be seen
+IN_PART = 0.3  # share of batches of which only a part is to be drawn, in view of the rest
+BARE = 0.9  # share of those without a figure in that part that have none at all, as far as can be seen
 SCENE_WORDINGS = 5  # phrases for each scene
 UNSAID = 0.4  # share of these without words: who takes something away rarely says what is behind it
 BLOTCH = 3  # latents along a blotch
@@ -169,7 +169,7 @@ def _left_out(batch: Batch, rng: torch.Generator) -> Tensor:
 
     first = batch.figure[:, :, 0].flatten(1)
     at = (first * rand(*first.shape)).argmax(1, keepdim=True)
-    anywhere = rand(b, 1) < 0.4
+    anywhere = rand(b, 1) < 0.5
     row = torch.where(anywhere, rand(b, 1) * h, at // w + 0.5)
     column = torch.where(anywhere, rand(b, 1) * w, at % w + 0.5)
     rows, columns = torch.arange(h, device=device) + 0.5, torch.arange(w, device=device) + 0.5

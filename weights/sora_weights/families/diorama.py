@@ -150,6 +150,7 @@ FAMILY = Family(
         known_guidance=1.5,
         given_start=0.2,
         handed_start=0.85,
+        cleared_start=0.5,
         steady=True,
         reliance=4.0,
         persistence=4.0,
