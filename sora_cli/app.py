@@ -8,6 +8,7 @@ import typer
 
 from sora_cli import __version__, guard
 from sora_cli.commands import (
+    batch,
     doctor,
     edit,
     extend,
@@ -16,7 +17,6 @@ from sora_cli.commands import (
     img2vid,
     info,
     interpolate,
-    later,
     loop,
     models,
     reconstruct,
@@ -45,7 +45,7 @@ app.command("fill", cls=ConfiguredCommand)(fill.fill)
 app.command("edit", cls=ConfiguredCommand)(edit.edit)
 app.command("upscale", cls=ConfiguredCommand)(upscale.upscale)
 app.command("reconstruct", cls=ConfiguredCommand)(reconstruct.reconstruct)
-later.register(app, later.COMMANDS)
+app.command("batch", cls=ConfiguredCommand)(batch.batch)
 app.command("resume")(resume.resume)
 app.command("info")(info.info)
 app.add_typer(models.app, name="models")

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from sora_cli.locks import take
-from sora_cli.naming import missing
+from sora_cli.naming import missing, place_of
 from sora_cli.settings import folders
 
 
@@ -65,8 +65,7 @@ class Claims:
 
 
 def _lock_of(path: Path) -> Path:
-    whole = os.path.join(os.path.realpath(path.parent), path.name)
-    return folders()["cache"] / "names" / f"{hashlib.sha256(os.fsencode(whole)).hexdigest()}.lock"
+    return folders()["cache"] / "names" / f"{hashlib.sha256(os.fsencode(place_of(path))).hexdigest()}.lock"
 
 
 def _is_at(file: BinaryIO, path: Path) -> bool:

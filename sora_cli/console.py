@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -48,13 +48,14 @@ class Meter(Protocol):
 class Console:
     """Prints for one run of one command; itself the `Progress` that long work reports to.
 
-    `again` is the command line that would start the same work again.
+    `again` is the command line that would start the same work again, `more` what the last JSON object holds besides.
     """
 
     def __init__(self, mode: Mode = Mode.TEXT, *, quiet: bool = False, again: Sequence[str] = ()) -> None:
         self.mode = mode
         self.quiet = quiet
         self.again = list(again)
+        self.more: dict[str, Any] = {}
         self.notes: list[str] = []
         self._meters: list[Meter] | None = None
 
@@ -76,13 +77,17 @@ class Console:
             return
         self.notes.append(text)
         if self.mode is Mode.STREAM:
-            print_json({"schema": SCHEMA, "type": "note", "text": text})
+            self.event({"type": "note", "text": text})
         self.say(f"note: {text}")
 
     def say(self, text: str) -> None:
         """A plain line on stderr, unless quiet."""
         if not self.quiet:
             print(text, file=sys.stderr, flush=True)
+
+    def event(self, value: Mapping[str, Any]) -> None:
+        """One event of a stream on stdout."""
+        print_json({"schema": SCHEMA, **value})
 
     def close(self) -> None:
         """Takes the progress bar off the terminal."""
@@ -94,7 +99,7 @@ class Console:
         if self._meters is None:
             self._meters = [] if self.quiet else [Bar() if sys.stderr.isatty() else Lines()]
             if self.mode is Mode.STREAM:
-                self._meters.append(Events())
+                self._meters.append(Events(self.event))
         return self._meters
 
     # Results ------------------------------------------------------------------------------------------------
@@ -119,6 +124,12 @@ class Console:
         else:
             self._object("result", self._ok(command, data))
 
+    def done(self, command: str) -> None:
+        """The end of a command whose answer is in `more`."""
+        self.close()
+        if self.mode is not Mode.TEXT:
+            self._object("result", {"schema": SCHEMA, "ok": True, "command": command, "notes": self.notes})
+
     def plan(self, command: str, seed: int, request: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
         """The end of a dry run: on stderr, as stdout carries nothing but paths; or JSON."""
         self.close()
@@ -140,7 +151,41 @@ class Console:
         return {"schema": SCHEMA, "ok": True, "command": command, "data": finite(data), "notes": self.notes}
 
     def _object(self, kind: str, value: dict[str, Any]) -> None:
-        print_json({**value, "type": kind} if self.mode is Mode.STREAM else value)
+        value = {**value, **self.more}
+        if self.mode is Mode.STREAM:
+            self.event({**value, "type": kind})
+        else:
+            print_json(value)
+
+
+class JobConsole(Console):
+    """Prints for one job of a batch: its events carry its number, and the object that ends it is kept in `ended`."""
+
+    def __init__(self, job: int, mode: Mode, *, quiet: bool, again: Sequence[str]) -> None:
+        super().__init__(mode, quiet=quiet, again=again)
+        self.job = job
+        self.ended: dict[str, Any] | None = None
+
+    def begin(self, text: str) -> None:
+        """Tells that the job begins."""
+        if self.mode is Mode.STREAM:
+            self.event({"type": "stage", "name": text, "total": None})
+        self.say(text)
+
+    def skip(self, command: str, why: str) -> None:
+        """The end of a job that needs no work."""
+        self.note(why)
+        told = {"schema": SCHEMA, "ok": True, "command": command, "skipped": True, "outputs": [], "notes": self.notes}
+        self._object("result", told)
+
+    def event(self, value: Mapping[str, Any]) -> None:
+        """One event of a stream on stdout."""
+        super().event({**value, "job": self.job})
+
+    def _object(self, kind: str, value: dict[str, Any]) -> None:
+        self.ended = value
+        if self.mode is Mode.STREAM:
+            super()._object(kind, value)
 
 
 def print_line(text: str) -> None:
@@ -231,7 +276,8 @@ class Lines:
 class Events:
     """JSON objects on stdout, steps at most ten a second."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[Mapping[str, Any]], None]) -> None:
+        self._tell = tell
         self._name = ""
         self._total: int | None = None
         self._told = float("-inf")
@@ -239,7 +285,7 @@ class Events:
     def stage(self, name: str, total: int | None) -> None:
         """Tells that a stage begins."""
         self._name, self._total = name, total
-        print_json({"schema": SCHEMA, "type": "stage", "name": name, "total": total})
+        self._tell({"type": "stage", "name": name, "total": total})
 
     def step(self, done: int, detail: str) -> None:
         """Tells how far it is, when the last step is old enough."""
@@ -247,7 +293,7 @@ class Events:
         if now - self._told >= STREAM_SECONDS:
             self._told = now
             event = {"name": self._name, "done": done, "total": self._total, "detail": detail}
-            print_json({"schema": SCHEMA, "type": "step", **event})
+            self._tell({"type": "step", **event})
 
     def close(self) -> None:
         """The result is the event that ends them."""

@@ -68,6 +68,15 @@ def resume_hint(error: BaseException) -> str | None:
     return next((note for note in getattr(error, "__notes__", ()) if note.startswith(RESUME)), None)
 
 
+def explained(error: BaseException) -> SoraError:
+    """The one line for `error`, and how to go on with the work that it has stopped, if that was kept."""
+    told, resume = as_sora_error(error), resume_hint(error)
+    if resume is None:
+        return told
+    hint = f"go on with {resume}" if told.code == "interrupted" else f"{told.hint}; then go on with {resume}"
+    return SoraError(told.code, told.message, hint)
+
+
 def as_sora_error(error: BaseException) -> SoraError:
     """The one line that stands for `error`, whatever raised it."""
     from sora_weights.errors import WeightsError

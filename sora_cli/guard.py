@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from sora_cli.console import Console, Mode
-from sora_cli.errors import SoraError, as_sora_error, resume_hint
+from sora_cli.errors import SoraError, explained, resume_hint
 
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:
@@ -59,12 +59,8 @@ def _run(group: object, arguments: Sequence[str], console: Console) -> int:
 
 def _fail(error: BaseException, command: str | None, console: Console, *, debug: bool) -> int:
     """Prints the error and returns its exit status."""
-    told = as_sora_error(error)
-    resume = resume_hint(error)
-    if resume is not None:
-        hint = f"go on with {resume}" if told.code == "interrupted" else f"{told.hint}; then go on with {resume}"
-        told = SoraError(told.code, told.message, hint)
-    elif told.code == "interrupted":
+    told = explained(error)
+    if isinstance(error, KeyboardInterrupt) and resume_hint(error) is None:
         told = SoraError("interrupted", told.message, f"start again with {shlex.join(console.again)}")
     try:
         console.error(command, told)

@@ -1,6 +1,7 @@
 """Names of outputs: fresh readable ones, numbered ones for `--count`, and folders that are made."""
 
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from itertools import count as numbers
 from pathlib import Path
 
 from sora_cli.errors import SoraError
-from sora_cli.media.formats import is_folder_text
+from sora_cli.media.formats import is_folder_text, is_pattern
 
 MAX_STEM = 48
 MAX_STEM_BYTES = 120
@@ -18,6 +19,20 @@ STILLS = {".png", ".jpg", ".jpeg"}
 def missing(paths: Sequence[Path]) -> bool:
     """Whether nothing has any of these names."""
     return not any(os.path.lexists(path) for path in paths)
+
+
+def place_of(path: Path) -> str:
+    """The one text for a path, however it is written: its folder resolved, its own name as it is."""
+    return os.path.join(os.path.realpath(path.parent), path.name)
+
+
+def makes(output: Path, path: Path) -> bool:
+    """Whether writing `output` writes `path`: the same file, or one of a numbered sequence."""
+    if place_of(output) == place_of(path):
+        return True
+    if not is_pattern(output) or place_of(output.parent) != place_of(path.parent):
+        return False
+    return any(output.name % int(digits) == path.name for digits in re.findall(r"\d{1,9}", path.name))
 
 
 def output_paths(

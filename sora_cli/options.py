@@ -36,6 +36,8 @@ from sora_cli.request import (
 MAX_COUNT = 1000
 RIVALS = {"seconds": "frames", "frames": "seconds"}
 HELP_FLAGS = ("-h", "--help")
+GOING_ON = "sora_cli.going_on"
+"""Where a context says that what is there already stays, and what was stopped goes on."""
 
 PromptArg = Annotated[str | None, typer.Argument(parser=words("prompt"), metavar="PROMPT", help="What to draw.")]
 ImageArg = Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture to begin with.")]
@@ -306,6 +308,11 @@ def console_of(context: typer.Context) -> Console:
     console = cast(Console, context.obj)
     console.quiet = console.quiet or bool(context.params.get("quiet"))
     return console
+
+
+def goes_on(context: typer.Context) -> bool:
+    """Whether what is there already stays, and what was stopped goes on."""
+    return bool(context.meta.get(GOING_ON))
 
 
 def wishes_of(context: typer.Context) -> Wishes:

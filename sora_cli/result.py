@@ -60,12 +60,13 @@ class Result:
 def merge(results: Sequence[Result]) -> Result:
     """The results of `--count N` as one: outputs in order, times added, the highest peak."""
     stages = dict.fromkeys(stage for result in results for stage in result.timings)
+    measured = [name for name in results[0].metrics if all(name in result.metrics for result in results)]
     places = dict.fromkeys(place for result in results for place in result.peak)
     return Result(
         outputs=tuple(output for result in results for output in result.outputs),
         model=results[0].model,
         notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),
-        metrics={name: _all(result.metrics[name] for result in results) for name in results[0].metrics},
+        metrics={name: _all(result.metrics[name] for result in results) for name in measured},
         timings={stage: sum(result.timings.get(stage, 0.0) for result in results) for stage in stages},
         peak={place: _highest(result.peak.get(place) for result in results) for place in places},
     )

@@ -1,5 +1,6 @@
 """What all commands that make something share: options become a request and a delivery, and those become files."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +13,8 @@ from sora_cli.claims import Claims
 from sora_cli.console import Console
 from sora_cli.errors import SoraError, resume_hint
 from sora_cli.guard import before_dashes
-from sora_cli.options import console_of, is_named, wishes_of
+from sora_cli.options import console_of, goes_on, is_named, wishes_of
+from sora_cli.remains import Piece, as_begun, left_of, pieces_of
 from sora_cli.request import DEFAULT_MODEL, MAX_SEED, Request, Wishes, bad, resolve, rounding_note
 from sora_cli.result import Result, merge
 from sora_weights.spec import Model
@@ -50,14 +52,19 @@ def _make(context: typer.Context, request: Request, notes: list[str], paths: tup
     console, given = console_of(context), context.params
     keep = not given["no_metadata"]
     delivery = Delivery(paths, given["output"], given["force"], keep, given["preview_file"])
+    going_on = goes_on(context)
+    request = as_begun(request, paths) if going_on and drawn else request
+    pieces = pieces_of(request, paths)
     planned = _planned(request, delivery)
-    _check(delivery, request, planned.get("frames", request.frames))
+    if going_on:
+        pieces = left_of(pieces, console, force=delivery.force)
+    _check(delivery, request, planned.get("frames", request.frames), [each.path for each in pieces if not each.stopped])
     _announce(console, request, notes, drawn=drawn)
     asked = {**request.to_json(), "count": len(paths), "force": given["force"], "metadata": keep}
     if given["dry_run"]:
         console.plan(request.command, request.seed, asked, {**planned, "outputs": [str(path) for path in paths]})
     else:
-        _render(request, delivery, asked, console)
+        _render(pieces, delivery, asked, console)
 
 
 def _stem(request: Request) -> str:
@@ -149,13 +156,13 @@ def _seed(clip: str) -> int | None:
     return seed if type(seed) is int and 0 <= seed <= MAX_SEED else None
 
 
-def _check(delivery: Delivery, request: Request, frames: int) -> None:
-    """Refuses, before any work, what could only fail at the end of `frames` frames."""
+def _check(delivery: Delivery, request: Request, frames: int, paths: Sequence[Path]) -> None:
+    """Refuses, before any work, what could only fail at the end of `frames` frames that go to each of `paths`."""
     from sora_cli.media.formats import check_limits, format_of, is_folder_text
     from sora_cli.media.writer import check_output
 
     make = delivery.output is not None and is_folder_text(delivery.output)
-    for path in delivery.paths:
+    for path in paths:
         check_output(path, frames=frames, force=delivery.force, make_folder=make)
         check_limits(format_of(path), request.width, request.height, request.fps)
     if delivery.preview is not None:
@@ -174,22 +181,30 @@ def _planned(request: Request, delivery: Delivery) -> dict[str, Any]:
     return planned
 
 
-def _render(request: Request, delivery: Delivery, asked: dict[str, Any], console: Console) -> None:
-    """Makes each result, with seeds that follow one another. When one is stopped, the others wait for `sora resume`."""
-    from sora_cli.engine.render import render
-
-    requests = [replace(request, seed=request.seed + k) for k in range(len(delivery.paths))]
+def _render(pieces: list[Piece], delivery: Delivery, asked: dict[str, Any], console: Console) -> None:
+    """Makes each result. When one is stopped, the others wait for `sora resume`."""
     how = {"force": delivery.force, "embed_metadata": delivery.embed_metadata}
     results: list[Result] = []
     with naming.made_folder(delivery.output):
         try:
-            for each, path in zip(requests, delivery.paths, strict=True):
-                results.append(render(each, output=path, preview=delivery.preview, progress=console, **how))
+            for piece in pieces:
+                results.append(_made(piece, delivery.preview, console, how))
         except BaseException as error:
-            later = slice(len(results) + 1, None)
+            later = [piece for piece in pieces[len(results) + 1 :] if piece.stopped is None]
             if resume_hint(error) is not None:
                 from sora_cli.engine.render import put_off
 
-                put_off(requests[later], delivery.paths[later], **how)
+                put_off([piece.request for piece in later], [piece.path for piece in later], **how)
             raise
-    console.result(merge(results), command=request.command, seed=request.seed, request=asked)
+    console.result(merge(results), command=asked["command"], seed=asked["seed"], request=asked)
+
+
+def _made(piece: Piece, preview: Path | None, console: Console, how: dict[str, bool]) -> Result:
+    """The result, from its beginning or from where it was stopped."""
+    if piece.stopped is not None:
+        from sora_cli.engine.render import go_on
+
+        return go_on(piece.stopped, console, piece.path, force=how["force"])
+    from sora_cli.engine.render import render
+
+    return render(piece.request, output=piece.path, preview=preview, progress=console, **how)

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sora_cli.commands import later
 from sora_cli.errors import SoraError
 from sora_cli.options import DebugOpt, JsonOpt, JsonStreamOpt, QuietOpt, console_of
 
@@ -55,9 +54,6 @@ def show(
     facts = {**_facts(model), "digest": model.digest(), "defaults": _defaults(model)}
     lines = [f"{key}: {_plain(value)}" for key, value in facts.items()]
     console_of(context).answer("models", facts, lines)
-
-
-later.register(app, later.MODEL_COMMANDS)
 
 
 def _facts(model: "Model") -> dict[str, Any]:

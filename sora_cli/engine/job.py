@@ -124,6 +124,11 @@ class Job:
         except TypeError as error:
             raise SoraError("bad_input", f"job {self.name}", "another version of sora wrote it") from error
 
+    @property
+    def started_in(self) -> str:
+        """The folder that it was started in. Raises SoraError("bad_input")."""
+        return str(self._about()["folder"])
+
     def latents(self, name: str, frames: int, shape: tuple[int, int, int]) -> LatentFile:
         """Room for `frames` latent frames of `shape` (c, h, w); what is there already stays."""
         return LatentFile(self.folder / f"{name}.latents", frames, shape)

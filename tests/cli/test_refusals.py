@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-from sora_cli.commands.later import COMMANDS, MODEL_COMMANDS
-
 CAT = ("generate", "a cat")
 
 REFUSALS: list[tuple[tuple[str, ...], str, str]] = [
@@ -93,8 +91,11 @@ REFUSALS: list[tuple[tuple[str, ...], str, str]] = [
     (("generate", "--from", "kept"), "bad_input", "kept"),
     (("generate", "--from", "kept/text.mp4"), "bad_input", "text.mp4"),
     (("generate", "--from", "kept/p.png"), "bad_input", "no sora metadata"),
-    *(((command.name, "x", "--strength", "1"), "not_available", command.name) for command in COMMANDS),
-    *((("models", command.name, "x"), "not_available", command.name) for command in MODEL_COMMANDS),
+    (("batch",), "bad_usage", "JOBS.jsonl"),
+    (("batch", "nothing.jsonl"), "missing_input", "nothing.jsonl"),
+    (("batch", "kept"), "bad_input", "kept"),
+    (("batch", "kept/p.png"), "bad_input", "UTF-8"),
+    (("batch", "kept/text.mp4"), "bad_input", "text.mp4 line 1"),
 ]
 
 
@@ -152,12 +153,3 @@ def test_json_and_json_stream_exclude_each_other(sora: Callable[..., Any], engin
 def test_a_prompt_after_dashes_is_no_option(sora: Callable[..., Any], engine: Any) -> None:
     run = sora("generate", "--size", "32x16", "--frames", "1", "--", "--json")
     assert (run.code, run.paths) == (0, ["json.mp4"])
-
-
-@pytest.mark.parametrize("name", [command.name for command in COMMANDS])
-def test_a_command_to_come_shows_its_help(sora: Callable[..., Any], name: str) -> None:
-    run = sora(name, "--help")
-    usage = next(command.usage for command in COMMANDS if command.name == name)
-    assert run.code == 0
-    assert usage.split()[0] in run.out
-    assert "not in this version yet" in " ".join(run.out.split())
