@@ -20,6 +20,7 @@ from sora_cli import naming
 from sora_cli.console import Console, JobConsole, Mode
 from sora_cli.errors import SoraError, as_sora_error, explained, one_line
 from sora_cli.joblines import Job, job_of, place_of, read_lines
+from sora_cli.machine import forget_peak_memory, give_back_memory
 from sora_cli.media.formats import is_folder_text
 from sora_cli.options import goes_on
 from sora_cli.remains import is_made
@@ -166,11 +167,18 @@ def run(batch: Batch, plans: Sequence[Plan], console: Console) -> None:
         finally:
             mine.close()
         _take(console, job, mine)
-        gc.collect()
+        _tidy()
     if failed:
         worst = max(failed.values(), key=lambda error: error.exit_code == 1)
         raise SoraError(worst.code, f"{len(failed)} of {len(plans)} jobs failed", f"go on with {_again(console)}")
     console.done("batch")
+
+
+def _tidy() -> None:
+    """Leaves no job's memory to the next, nor its peak."""
+    gc.collect()
+    give_back_memory()
+    forget_peak_memory()
 
 
 def _run_planned(batch: Batch, plan: Plan, console: JobConsole, failed: Mapping[int, SoraError]) -> None:
