@@ -117,12 +117,15 @@ class Console:
 
     def answer(self, command: str, data: Any, lines: Sequence[str]) -> None:
         """The end of a command that tells something: `lines`, or `data` as JSON."""
-        self.close()
-        if self.mode is Mode.TEXT:
-            for line in lines:
-                print_line(line)
-        else:
+        self.lines(lines)
+        if self.mode is not Mode.TEXT:
             self._object("result", self._ok(command, data))
+
+    def lines(self, lines: Sequence[str]) -> None:
+        """Lines for people; JSON has the same as values."""
+        self.close()
+        for line in lines if self.mode is Mode.TEXT else ():
+            print_line(line)
 
     def done(self, command: str) -> None:
         """The end of a command whose answer is in `more`."""

@@ -28,6 +28,8 @@ EXIT_CODES: Mapping[str, int] = MappingProxyType(
         "out_of_memory": 1,
         "disk_full": 1,
         "write_failed": 1,
+        "download_failed": 1,
+        "weights_changed": 1,
         "internal": 1,
     }
 )

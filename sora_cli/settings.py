@@ -4,7 +4,11 @@ An option is looked up on the command line, then in its `SORA_*` variable (both 
 then in `./sora.toml`, then in the user's `sora.toml`, then in the model's defaults.
 """
 
+import json
 import os
+import re
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +34,9 @@ KEYS: dict[str, tuple[type, ...]] = {
 }
 
 
+_STRING = r"\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'"  # of TOML, on one line
+
+
 def files() -> tuple[Path, Path]:
     """Where settings are read from, the stronger first."""
     import platformdirs
@@ -44,6 +51,66 @@ def load() -> dict[str, str | bool]:
         if one in local:
             user.pop(other, None)
     return {**user, **local}
+
+
+def source_of(name: str) -> tuple[str, str] | None:
+    """A setting's value and what says so, its variable or the path of a file; None where nothing does.
+
+    Raises SoraError("bad_settings").
+    """
+    variable = f"SORA_{name.upper()}"
+    if value := os.environ.get(variable):
+        return value, variable
+    for path in files():
+        if (found := _read(path).get(name)) is not None:
+            return str(found), str(path)
+    return None
+
+
+def keep(name: str, value: str) -> Path:
+    """Put a setting into the user's file, whose other lines stay as they are, and return its path.
+
+    Raises SoraError("bad_settings") for a file that can't be read as settings or in which no line could be changed.
+    """
+    path = files()[1].resolve()  # the file itself, where a link leads to it
+    _read(path)
+    try:
+        before = path.read_bytes().decode()
+    except (FileNotFoundError, NotADirectoryError):
+        before = ""
+    _replace(path, _with(path, before, name, value))
+    return path
+
+
+def _with(path: Path, text: str, name: str, value: str) -> str:
+    """The settings `text` in which `name` is `value`: in the line where it stands, else in a new last one."""
+    import tomllib
+
+    quoted = json.dumps(value, ensure_ascii=False)
+    wanted = {**tomllib.loads(text), name: value}
+    key = rf"(?:{name}|\"{name}\"|'{name}')"
+    line = re.compile(rf"^([ \t]*{key}[ \t]*=[ \t]*)(?:{_STRING})", re.MULTILINE)
+    changed = [text[: found.end(1)] + quoted + text[found.end() :] for found in line.finditer(text)]
+    last = text if not text or text.endswith("\n") else f"{text}\n"
+    for each in (*changed, f"{last}{name} = {quoted}\n"):
+        with suppress(tomllib.TOMLDecodeError):
+            if tomllib.loads(each) == wanted:
+                return each
+    remedy = f"its line can't be changed safely; write {name} = {quoted} there"
+    raise SoraError("bad_settings", f"{name} in {path}", remedy)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file anew, whole or not at all, with the permissions that it had. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(text.encode())
+        if path.exists():
+            shutil.copymode(path, part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict[str, str | bool]:

@@ -10,7 +10,9 @@ from sora_weights.errors import WeightsError
 
 def test_exit_codes_are_those_of_the_contract() -> None:
     by_status = {status: {code for code in EXIT_CODES if EXIT_CODES[code] == status} for status in (1, 2, 130)}
-    assert by_status[1] == {"out_of_memory", "disk_full", "write_failed", "internal"}
+    assert by_status[1] == {
+        *("out_of_memory", "disk_full", "write_failed", "download_failed", "weights_changed", "internal")
+    }
     assert by_status[130] == {"interrupted"}
     assert set(EXIT_CODES) == by_status[1] | by_status[2] | by_status[130]
 

@@ -104,7 +104,7 @@ def test_installed_name_wins_over_a_folder_here(tmp_path: Path, monkeypatch: pyt
     [
         ("catfish", "model catfish: it is not known", "diorama"),
         ("", "it is not known", "diorama"),
-        ("a/b", "model a/b: it is not on this machine", "download it and name its folder"),
+        ("a/b", "model a/b: it is not on this machine", "sora models pull a/b downloads it"),
         ("./absent", "there is no such folder", "diorama"),
         ("/absent/too", "there is no such folder", "diorama"),
         ("~nobody-here/x", "there is no such folder", "diorama"),

@@ -1,6 +1,6 @@
 """What can be wrong with weights; the tool prints it as one line."""
 
-CODES = frozenset({"bad_weights", "unknown_model"})
+CODES = frozenset({"bad_weights", "unknown_model", "bad_usage", "download_failed"})
 
 
 class WeightsError(Exception):

@@ -1,14 +1,16 @@
 """From what a user calls a model to its files."""
 
 import re
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sora_weights.errors import WeightsError
 from sora_weights.families import FAMILIES
 from sora_weights.families.published import INDEX, pipeline_of
-from sora_weights.spec import Defaults, Model
-from sora_weights.store import fresh_sha256_of, model_folders, sha256_of
+from sora_weights.record import read_record
+from sora_weights.spec import Defaults, Family, Model
+from sora_weights.store import fresh_sha256_of, installed_folders, model_folders, sha256_of, weights_folder
 
 __all__ = [
     "DEFAULT",
@@ -16,8 +18,11 @@ __all__ = [
     "FileCheck",
     "Model",
     "broken_models",
+    "check_family",
     "check_sums",
+    "describe",
     "find_model",
+    "installed_folder",
     "list_models",
     "verify",
 ]
@@ -41,17 +46,19 @@ class FileCheck:
 
 
 def find_model(name: str) -> Model:
-    """The model of that name, or in that folder; "default" is diorama.
+    """The model of that name, downloaded by that id, or in that folder; "default" is diorama.
 
     An installed model's name wins over a folder here; write ./NAME for the folder.
     Raises WeightsError: unknown_model for what is not here, naming what is; bad_weights for a broken model.
     """
     wanted = DEFAULT if name == "default" else name
     for model in list_models():
-        if model.name == wanted:
+        if wanted in (model.name, model.hub):
             return model
+    if wanted in {folder.name for folder in installed_folders()}:
+        return describe(weights_folder() / wanted)  # which says why it is not in the list
     if _is_folder(wanted):
-        return _describe(Path(wanted).expanduser())
+        return describe(Path(wanted).expanduser())
     raise WeightsError("unknown_model", f"model {name[:200]}: {_why_unknown(name)}", _remedy(name))
 
 
@@ -68,8 +75,7 @@ def broken_models() -> list[WeightsError]:
 def verify(model: Model) -> tuple[FileCheck, ...]:
     """Every file of the model with its checksum computed again from its bytes."""
     return tuple(
-        FileCheck(file, model.checksums.get(file.name), fresh_sha256_of(file) if file.is_file() else None)
-        for file in model.files
+        FileCheck(file, model.recorded(file), fresh_sha256_of(file) if file.is_file() else None) for file in model.files
     )
 
 
@@ -79,7 +85,7 @@ def check_sums(model: Model) -> None:
     Of a folder that someone else published nothing is recorded, and nothing is compared.
     """
     for file in model.files if model.checksums else ():
-        if sha256_of(file) != model.checksums.get(file.name):
+        if sha256_of(file) != model.recorded(file):
             raise WeightsError("bad_weights", f"{file}: its checksum is not the recorded one", "get the model again")
 
 
@@ -87,16 +93,41 @@ def _scan() -> list[Model | WeightsError]:
     found: list[Model | WeightsError] = []
     for folder in model_folders():
         try:
-            found.append(_describe(folder))
+            found.append(describe(folder))
         except WeightsError as error:
             found.append(error)
     return found
 
 
-def _describe(folder: Path) -> Model:
+def installed_folder(name: str) -> Path | None:
+    """The folder of an installed model by its name, its folder's name or the id that it was downloaded by."""
+    for folder in installed_folders():
+        names = [folder.name]
+        with suppress(WeightsError):
+            model = describe(folder)
+            names += [model.name, model.hub or ""]
+        if name in names:
+            return folder
+    return None
+
+
+def describe(folder: Path) -> Model:
+    """The model in a folder, with what was recorded when it was downloaded.
+
+    Raises WeightsError: unknown_model for none of a known family, bad_weights for a broken one.
+    """
+    model = check_family(folder).describe(folder)
+    record = read_record(folder)
+    if record is None:
+        return model
+    return replace(model, checksums=model.checksums or record.checksums, hub=record.hub)
+
+
+def check_family(folder: Path) -> Family:
+    """The family that a folder's settings name. Raises WeightsError("unknown_model") where it is not known."""
     for family in FAMILIES.values():
         if family.identify(folder):
-            return family.describe(folder)
+            return family
     known = ", ".join(FAMILIES)
     if pipeline := pipeline_of(folder):
         unknown = f"{folder / INDEX}: {pipeline[:60]} is of no known family"
@@ -122,5 +153,5 @@ def _why_unknown(name: str) -> str:
 def _remedy(name: str) -> str:
     known = ", ".join(model.name for model in list_models()) or "none"
     if _HUB_ID.fullmatch(name) and not name.startswith("."):
-        return f"download it and name its folder, or use one of these: {known}"
+        return f"sora models pull {name} downloads it; on this machine are: {known}"
     return f"use one of these, or a folder that holds a model: {known}"

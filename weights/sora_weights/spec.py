@@ -304,7 +304,8 @@ class Model:
 
     `parts` are the weights of its networks: a file or folder for "dit", "vae" and "text", "tokenizer" beside them, and
     "image" and "image_settings" where it reads pictures. `checksums` are the SHA-256 of `files` by name, as recorded
-    when the model was made; none for a folder that someone else published. `scheduler` is its scheduler_config.json.
+    when the model was made or downloaded, none for another folder that someone else published; names are paths in its
+    folder. `hub` is the id that it was downloaded by. `scheduler` is its scheduler_config.json.
     `knows` says how it is told of known frames: as frames at timestep 0, by condition channels, or not at all, so that
     they are pinned. `vocabulary` holds the words that it was trained on, or is None where the model reads any text.
     `figures` are the names of what its network has pictures of, in their order; `scenes` are the places that it knows,
@@ -327,6 +328,11 @@ class Model:
     vocabulary: frozenset[str] | None = None
     figures: tuple[str, ...] = ()
     scenes: tuple[tuple[str, ...], ...] = ()
+    hub: str | None = None
+
+    def recorded(self, file: Path) -> str | None:
+        """The checksum that was recorded of one of its files."""
+        return self.checksums.get(file.relative_to(self.folder).as_posix())
 
     def digest(self) -> str:
         """SHA-256 over the SHA-256 of each file as it is now, in sorted order; hexadecimal."""

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
@@ -24,9 +25,26 @@ def weights_folder() -> Path:
 
 def model_folders() -> list[Path]:
     """The built-in model's folder, then those of installed models by name."""
+    return [BUILTIN, *installed_folders()]
+
+
+def installed_folders() -> list[Path]:
+    """The folders of installed models by name; those of downloads that are not whole begin with a dot."""
     installed = weights_folder()
-    found = sorted(path for path in installed.iterdir() if path.is_dir()) if installed.is_dir() else []
-    return [BUILTIN, *found]
+    if not installed.is_dir():
+        return []
+    return sorted(path for path in installed.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def remove(folder: Path) -> None:
+    """Remove a model's folder at once, or the link to it. Raises OSError."""
+    if folder.is_symlink():
+        folder.unlink()
+        return
+    gone = folder.with_name(f".{folder.name}.gone")  # half a model is none, whenever this is stopped
+    shutil.rmtree(gone, ignore_errors=True)
+    os.replace(folder, gone)
+    shutil.rmtree(gone)
 
 
 def cache_folder() -> Path:
