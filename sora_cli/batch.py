@@ -21,7 +21,7 @@ from sora_cli.console import Console, JobConsole, Mode
 from sora_cli.errors import SoraError, as_sora_error, explained, one_line
 from sora_cli.joblines import Job, job_of, place_of, read_lines
 from sora_cli.machine import forget_peak_memory, give_back_memory
-from sora_cli.media.formats import is_folder_text
+from sora_cli.media.formats import is_folder_text, is_pattern
 from sora_cli.options import goes_on
 from sora_cli.remains import is_made
 from sora_cli.request import DEFAULT_MODEL, bad
@@ -37,6 +37,11 @@ class Batch:
 
     source: str
     context: typer.Context
+
+    @property
+    def dry(self) -> bool:
+        """Whether plans are told and nothing is made."""
+        return bool(self.context.params["dry_run"])
 
     @property
     def group(self) -> TyperGroup:
@@ -55,6 +60,32 @@ class Plan:
     made: bool
 
 
+class Makers:
+    """Which line of a batch makes a file."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, int] = {}
+        self._patterns: dict[Path, int] = {}
+
+    def add(self, path: Path, line: int) -> None:
+        """Take down that a line makes a file, or all files of a numbered sequence."""
+        self._places[naming.place_of(path)] = line
+        if is_pattern(path):
+            self._patterns[path] = line
+
+    def of(self, path: Path) -> int | None:
+        """The line that makes this file."""
+        line = self._places.get(naming.place_of(path))
+        return line or next((line for pattern, line in self._patterns.items() if naming.makes(pattern, path)), None)
+
+    def twin(self, path: Path) -> int | None:
+        """A line that makes this file, or one file of this sequence."""
+        if not is_pattern(path):
+            return self.of(path)
+        within = (line for place, line in self._places.items() if naming.makes(path, Path(place)))
+        return self.of(path) or next(within, None)
+
+
 # Before anything is drawn -----------------------------------------------------------------------------------
 
 
@@ -66,7 +97,7 @@ def load(batch: Batch) -> list[Plan]:
         with _kept(wrong, line):
             jobs.append(job_of(number, line, text, batch.group))
     _refuse(batch, wrong)
-    makers: dict[Path, int] = {}
+    makers = Makers()
     for job in jobs:
         with _kept(wrong, job.line):
             plans.append(_check(batch, job, makers))
@@ -94,21 +125,21 @@ def _refuse(batch: Batch, wrong: Mapping[int, SoraError]) -> None:
     raise SoraError(error.code, f"{place_of(batch.source, line)}: {error.message}", f"{error.hint}{more}") from error
 
 
-def _check(batch: Batch, job: Job, makers: dict[Path, int]) -> Plan:
-    """Raises what the job itself would raise before it draws. What it makes joins `makers`, the lines by output."""
+def _check(batch: Batch, job: Job, makers: Makers) -> Plan:
+    """Raises what the job itself would raise before it draws; `makers` are told what it will make."""
     with _parsed(batch, job, _silent(job)) as context:
         given = context.params
     outputs = _outputs(given)
-    sources = [str(given[name]) for name in SOURCES if given.get(name) is not None]
-    awaited = {path: line for path in sources for made, line in makers.items() if naming.makes(made, Path(path))}
-    for path in outputs:
-        twins = [line for made, line in makers.items() if naming.makes(made, path) or naming.makes(path, made)]
-        if twins:
-            raise bad(f"--output {path}", f"line {twins[0]} makes it too; give it another name")
+    awaited = {path: line for path in _sources(given) if (line := makers.of(Path(path))) is not None}
     done = goes_on(batch.context) and not given["force"] and outputs != () and all(map(is_made, outputs))
-    makers |= dict.fromkeys(outputs if not done else (), job.line)
-    if not done:
-        _check_waiting(batch, job, given, awaited) if awaited else _run(batch, job, _silent(job), CHECK)
+    for path in () if done else _written(given):
+        if (line := makers.twin(path)) is not None:
+            raise bad(str(path), f"line {line} makes it too; give it another name")
+        makers.add(path, job.line)
+    if awaited and not done:
+        _check_waiting(batch, job, given, awaited)
+    elif not done:
+        _run(batch, job, _silent(job), CHECK)
     return Plan(job, awaited, done)
 
 
@@ -120,7 +151,7 @@ def _check_waiting(batch: Batch, job: Job, given: Mapping[str, Any], awaited: Ma
     find_model(given["model"] or DEFAULT_MODEL)
     for output in _outputs(given):
         check_output(output, frames=1, force=given["force"])
-    for path in (str(given[name]) for name in SOURCES if given.get(name) is not None):
+    for path in _sources(given):
         if path not in awaited and "%" not in path and not os.path.exists(path):
             raise SoraError("missing_input", path, "there is no such file, and no line before makes it")
     if any(os.path.lexists(path) for path in awaited):
@@ -131,6 +162,17 @@ def _check_waiting(batch: Batch, job: Job, given: Mapping[str, Any], awaited: Ma
         told = as_sora_error(error)
         if told.code != "missing_input" or not any(path in told.message for path in awaited):
             raise
+
+
+def _sources(given: Mapping[str, Any]) -> list[str]:
+    """The files that a job reads."""
+    return [str(given[name]) for name in SOURCES if given.get(name) is not None]
+
+
+def _written(given: Mapping[str, Any]) -> list[Path]:
+    """The files that a job makes and no other may; a preview that is forced may stand for one job after another."""
+    preview = given["preview_file"]
+    return [*_outputs(given), *([] if preview is None or given["force"] else [preview])]
 
 
 def _outputs(given: Mapping[str, Any]) -> tuple[Path, ...]:
@@ -152,26 +194,35 @@ def run(batch: Batch, plans: Sequence[Plan], console: Console) -> None:
     failed: dict[int, SoraError] = {}
     console.more = {"outputs": [], "jobs": []}
     for plan in plans:
-        job = plan.job
-        mine = JobConsole(job.number, console.mode, quiet=console.quiet, again=["sora", job.name, *job.words()])
-        mine.begin(f"job {job.number} of {len(plans)}: {_title(job)}")
         try:
-            _run_planned(batch, plan, mine, failed)
-        except BrokenPipeError:
-            raise
-        except Exception as error:
-            failed[job.line] = _told(batch, job, error, mine)
+            _run_one(batch, plan, console, failed, f"{plan.job.number} of {len(plans)}")
         except KeyboardInterrupt as error:
-            told = f"stopped in job {job.number} of {len(plans)}"
+            told = f"stopped in job {plan.job.number} of {len(plans)}"
             raise SoraError("interrupted", told, f"go on with {_again(console)}") from error
-        finally:
-            mine.close()
-        _take(console, job, mine)
-        _tidy()
     if failed:
         worst = max(failed.values(), key=lambda error: error.exit_code == 1)
         raise SoraError(worst.code, f"{len(failed)} of {len(plans)} jobs failed", f"go on with {_again(console)}")
     console.done("batch")
+
+
+def _run_one(batch: Batch, plan: Plan, console: Console, failed: dict[int, SoraError], which: str) -> None:
+    """Runs one job to its end, good or bad: what it told joins the batch's object, its error `failed`."""
+    job = plan.job
+    mine = JobConsole(job.number, console.mode, quiet=console.quiet, again=["sora", job.name, *job.words()])
+    mine.begin(f"job {which}: {_title(job)}")
+    try:
+        _run_planned(batch, plan, mine, failed)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        failed[job.line] = _told(batch, job, error, mine)
+    finally:
+        mine.close()
+    if mine.ended is not None:
+        console.more["jobs"].append({"job": job.number, "line": job.line, **mine.ended})
+        console.more["outputs"] += mine.ended.get("outputs", [])
+    if not batch.dry:
+        _tidy()
 
 
 def _tidy() -> None:
@@ -185,14 +236,13 @@ def _run_planned(batch: Batch, plan: Plan, console: JobConsole, failed: Mapping[
     for path, line in plan.awaited.items():
         if line in failed:
             raise SoraError("missing_input", path, f"line {line}, which makes it, failed")
-    dry = bool(batch.context.params["dry_run"])
     if plan.made:
         console.skip(plan.job.name, "it is there already")
-    elif dry and plan.awaited:
+    elif batch.dry and plan.awaited:
         path, line = next(iter(plan.awaited.items()))
         console.skip(plan.job.name, f"it is planned when line {line} has made {path}")
     else:
-        _run(batch, plan.job, console, *([CHECK] if dry else []))
+        _run(batch, plan.job, console, *([CHECK] if batch.dry else []))
 
 
 def _run(batch: Batch, job: Job, console: JobConsole, *more: str) -> None:
@@ -218,13 +268,6 @@ def _told(batch: Batch, job: Job, error: Exception, console: JobConsole) -> Sora
     if batch.context.params["debug"]:
         traceback.print_exception(error)
     return told
-
-
-def _take(console: Console, job: Job, mine: JobConsole) -> None:
-    """Puts the object that a job ended with into the batch's own."""
-    if mine.ended is not None:
-        console.more["jobs"].append({"job": job.number, "line": job.line, **mine.ended})
-        console.more["outputs"] += mine.ended.get("outputs", [])
 
 
 def _title(job: Job) -> str:

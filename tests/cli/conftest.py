@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import sora_cli.engine.job
+import sora_cli.engine.work  # noqa: F401 - both keep the real registry's functions, if they are imported before
 from sora_cli import __version__
 from sora_cli.media.writer import open_writer
 from sora_cli.request import Request, record

@@ -118,9 +118,13 @@ def test_two_jobs_with_one_output_are_refused(sora: Sora, engine: Any, other: st
 
 def test_names_of_a_count_and_of_a_sequence_are_outputs_too(sora: Sora, engine: Any) -> None:
     counted = sora("batch", jobs({**CAT, "output": "cat-1.mkv"}, {**CAT, "count": 2}))
-    assert "--output cat-1.mkv: line 1 makes it too" in counted.err
+    assert "cat-1.mkv: line 1 makes it too" in counted.err
+    preview = {**CAT, "preview_file": "now.png"}
+    assert "now.png: line 1 makes it too" in sora("batch", jobs(preview, {**preview, "output": "dog.mkv"})).err
+    within = sora("batch", jobs({**CAT, "frames": 1, "output": "002.png"}, {**CAT, "output": "%03d.png"}))
+    assert "%03d.png: line 1 makes it too" in within.err
     numbered = sora("batch", jobs({**CAT, "output": "f/%03d.png"}, {**CAT, "frames": 1, "output": "f/002.png"}))
-    assert "--output f/002.png: line 1 makes it too" in numbered.err
+    assert "f/002.png: line 1 makes it too" in numbered.err
 
 
 def test_all_wrong_lines_are_named(sora: Sora, engine: Any) -> None:
