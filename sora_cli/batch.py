@@ -53,10 +53,13 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A job that was checked: what it reads that earlier lines make, by path, and whether it is done already."""
+    """A job that was checked: what it reads that earlier lines make, by path, whether it names an output, and whether
+    all of that is there already.
+    """
 
     job: Job
     awaited: Mapping[str, int]
+    named: bool
     made: bool
 
 
@@ -140,7 +143,7 @@ def _check(batch: Batch, job: Job, makers: Makers) -> Plan:
         _check_waiting(batch, job, given, awaited)
     elif not done:
         _run(batch, job, _silent(job), CHECK)
-    return Plan(job, awaited, done)
+    return Plan(job, awaited, bool(outputs), done)
 
 
 def _check_waiting(batch: Batch, job: Job, given: Mapping[str, Any], awaited: Mapping[str, int]) -> None:
@@ -242,6 +245,8 @@ def _run_planned(batch: Batch, plan: Plan, console: JobConsole, failed: Mapping[
         path, line = next(iter(plan.awaited.items()))
         console.skip(plan.job.name, f"it is planned when line {line} has made {path}")
     else:
+        if goes_on(batch.context) and not plan.named:
+            console.note("it names no output, so that nobody knows whether it was made: it is made again")
         _run(batch, plan.job, console, *([CHECK] if batch.dry else []))
 
 

@@ -54,7 +54,7 @@ def read_lines(source: str) -> list[tuple[int, str]]:
     Raises SoraError: missing_input or bad_input.
     """
     try:
-        content = sys.stdin.buffer.read() if source == STDIN else Path(source).read_bytes()
+        content = _stdin() if source == STDIN else Path(source).read_bytes()
         lines = content.decode("utf-8-sig").split("\n")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise SoraError("missing_input", place_of(source), "there is no such file; name one of JSON lines") from error
@@ -66,6 +66,10 @@ def read_lines(source: str) -> list[tuple[int, str]]:
     if not found:
         raise SoraError("bad_input", place_of(source), f"no job is in it; try {EXAMPLE}")
     return found
+
+
+def _stdin() -> bytes:
+    return b"" if sys.stdin is None else sys.stdin.buffer.read()  # None where it was closed
 
 
 def job_of(number: int, line: int, text: str, group: TyperGroup) -> Job:

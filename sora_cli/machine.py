@@ -159,9 +159,13 @@ def give_back_memory() -> None:
 
 
 def forget_peak_memory() -> None:
-    """Count this process's highest memory anew from here, where the system can: Linux (proc(5), clear_refs)."""
+    """Count the highest memory of process and GPU anew from here, where the system can: Linux (proc(5), clear_refs)."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
 def _text(path: str) -> str:

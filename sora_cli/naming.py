@@ -30,7 +30,7 @@ def makes(output: Path, path: Path) -> bool:
     """Whether writing `output` writes `path`: the same file, or one of a numbered sequence."""
     if place_of(output) == place_of(path):
         return True
-    if not is_pattern(output) or place_of(output.parent) != place_of(path.parent):
+    if not is_pattern(output) or os.path.realpath(output.parent) != os.path.realpath(path.parent):
         return False
     return any(output.name % int(digits) == path.name for digits in re.findall(r"\d{1,9}", path.name))
 

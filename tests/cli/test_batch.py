@@ -123,7 +123,7 @@ def test_names_of_a_count_and_of_a_sequence_are_outputs_too(sora: Sora, engine: 
     assert "now.png: line 1 makes it too" in sora("batch", jobs(preview, {**preview, "output": "dog.mkv"})).err
     within = sora("batch", jobs({**CAT, "frames": 1, "output": "002.png"}, {**CAT, "output": "%03d.png"}))
     assert "%03d.png: line 1 makes it too" in within.err
-    numbered = sora("batch", jobs({**CAT, "output": "f/%03d.png"}, {**CAT, "frames": 1, "output": "f/002.png"}))
+    numbered = sora("batch", jobs({**CAT, "output": "f/%03d.png"}, {**CAT, "frames": 1, "output": "./f/002.png"}))
     assert "f/002.png: line 1 makes it too" in numbered.err
 
 
@@ -246,6 +246,8 @@ def test_resume_leaves_what_is_there_but_not_what_is_forced(sora: Sora, engine: 
     assert [job.get("skipped", False) for job in run.json["jobs"]] == [True, False, True, False]
     assert "note: it is there already" in run.err
     assert sora("batch", jobs({**CAT, "force": True}), "--resume").paths == ["cat.mkv"]
+    nameless = sora("batch", jobs({**CAT, "output": None}), "--resume")
+    assert (nameless.code, "note: it names no output" in nameless.err) == (0, True)
 
 
 REQUESTS: list[dict[str, Any]] = [

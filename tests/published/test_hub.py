@@ -115,11 +115,20 @@ def test_of_a_folder_that_was_not_pulled_nothing_is_recorded(sora: Callable[...,
     assert "copied: no checksums were recorded of it, nothing is compared" in run.out.splitlines()
 
 
-def test_a_model_of_an_unknown_family_costs_no_weights(sora: Callable[..., Any], hub: Hub, home: Path):
-    (hub.folder / "model_index.json").write_text(json.dumps({"_class_name": "FuturePipeline"}))
+UNUSABLE = [
+    ({"_class_name": "FuturePipeline"}, "unknown_model", "FuturePipeline is of no known family"),
+    ({"_class_name": "WanPipeline", "boundary_ratio": 0.9}, "bad_weights", "boundary_ratio 0.9 is not supported"),
+]
+
+
+@pytest.mark.parametrize(("index", "code", "words"), UNUSABLE, ids=[row[2] for row in UNUSABLE])
+def test_a_model_that_sora_cannot_run_costs_no_weights(
+    sora: Callable[..., Any], hub: Hub, home: Path, index: dict[str, Any], code: str, words: str
+):
+    (hub.folder / "model_index.json").write_text(json.dumps(index))
     run = sora("models", "pull", "tiny/wan", "--json")
-    assert (run.code, run.json["error"]["code"]) == (2, "unknown_model")
-    assert run.json["error"]["message"] == "model tiny/wan: model_index.json: FuturePipeline is of no known family"
+    assert (run.code, run.json["error"]["code"]) == (2, code)
+    assert run.json["error"]["message"] == f"model tiny/wan: model_index.json: {words}"
     assert run.json["error"]["hint"].endswith("; what was downloaded is removed")
     assert not any(name.endswith(".safetensors") for name in hub.got)
     assert list(home.iterdir()) == []

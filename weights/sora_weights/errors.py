@@ -16,3 +16,7 @@ class WeightsError(Exception):
         self.message = message
         self.hint = hint
         super().__init__(f"{message}: {hint}" if hint else message)
+
+
+class MissingFileError(WeightsError):
+    """Weights that can't be used only because files are not there."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sora_weights.errors import WeightsError
+from sora_weights.errors import MissingFileError, WeightsError
 
 ITEM_BYTES: Mapping[str, int] = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1,
@@ -72,7 +72,7 @@ def bad(path: Path, problem: str, hint: str = REMEDY) -> WeightsError:
 def _header_text(path: Path) -> tuple[bytes, int, int]:
     """The header's bytes, where the data starts, and how many bytes of data there are."""
     if not path.is_file():
-        raise bad(path, "there is no such file")
+        raise MissingFileError("bad_weights", f"{path}: there is no such file", REMEDY)
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)

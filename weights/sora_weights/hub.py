@@ -6,13 +6,13 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sora_weights.errors import WeightsError
+from sora_weights.errors import MissingFileError, WeightsError
 from sora_weights.families.published import FOLDERS, INDEX
 from sora_weights.record import read_record, write_record
-from sora_weights.registry import check_family, describe, list_models
+from sora_weights.registry import describe, list_models
 from sora_weights.spec import Model
 from sora_weights.store import weights_folder
 
@@ -29,7 +29,7 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, err
 def pull(hub_id: str, revision: str | None = None, *, quiet: bool = False) -> tuple[Model, bool]:
     """The model that the hub has under `hub_id`, and whether it had to be downloaded; checksums are recorded with it.
 
-    What is small comes first, so that a model of an unknown family costs nothing. A download that was stopped goes on
+    What is small comes first, so that a model that sora can't run costs little. A download that was stopped goes on
     where it was; one that sora can't use is removed.
     Raises WeightsError: bad_usage, download_failed, unknown_model, bad_weights; OSError from the disk.
     """
@@ -41,8 +41,8 @@ def pull(hub_id: str, revision: str | None = None, *, quiet: bool = False) -> tu
     part = part_of(hub_id)
     part.mkdir(parents=True, exist_ok=True)
     _download(hub_id, commit, part, SETTINGS, quiet=quiet)
-    with _removed_if_useless(hub_id, part):
-        check_family(part)
+    with _removed_if_useless(hub_id, part), suppress(MissingFileError):
+        describe(part)
     published = os.path.isfile(part / INDEX)
     _download(hub_id, commit, part, PUBLISHED_WEIGHTS if published else DIORAMA_WEIGHTS, quiet=quiet)
     with _removed_if_useless(hub_id, part):

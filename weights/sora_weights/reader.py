@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
-from sora_weights.errors import WeightsError
+from sora_weights.errors import MissingFileError, WeightsError
 from sora_weights.header import FLOATING, Entry, bad, read_header
 from sora_weights.keymap import KeyMap, Step
 
@@ -190,7 +190,7 @@ def _open_folder(folder: Path) -> WeightFiles:
     pickles = [name for name in names if name.endswith(PICKLE_ENDINGS)]
     if pickles:
         raise bad(folder / pickles[0], "it is a pickle", SAFETENSORS_ONLY)
-    raise bad(folder, "it holds no safetensors file", "name a folder with weights")
+    raise MissingFileError("bad_weights", f"{folder}: it holds no safetensors file", "name a folder with weights")
 
 
 def _open_index(path: Path) -> WeightFiles:

@@ -18,7 +18,6 @@ __all__ = [
     "FileCheck",
     "Model",
     "broken_models",
-    "check_family",
     "check_sums",
     "describe",
     "find_model",
@@ -116,15 +115,14 @@ def describe(folder: Path) -> Model:
 
     Raises WeightsError: unknown_model for none of a known family, bad_weights for a broken one.
     """
-    model = check_family(folder).describe(folder)
+    model = _family_of(folder).describe(folder)
     record = read_record(folder)
     if record is None:
         return model
     return replace(model, checksums=model.checksums or record.checksums, hub=record.hub)
 
 
-def check_family(folder: Path) -> Family:
-    """The family that a folder's settings name. Raises WeightsError("unknown_model") where it is not known."""
+def _family_of(folder: Path) -> Family:
     for family in FAMILIES.values():
         if family.identify(folder):
             return family

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from sora_weights import manifest
-from sora_weights.errors import WeightsError
+from sora_weights.errors import MissingFileError, WeightsError
 from sora_weights.keymap import SAME_KEYS
 from sora_weights.manifest import Manifest, read_manifest
 from sora_weights.reader import INDEX_ENDING
@@ -110,7 +110,8 @@ def _checksums(described: Manifest) -> dict[str, str]:
     checksums = {}
     for name in sorted(described.take("files", manifest.file_names)):
         if not (described.path.parent / name).is_file():
-            raise WeightsError("bad_weights", f"{described.path.parent / name}: it is missing", "get the model again")
+            missing = described.path.parent / name
+            raise MissingFileError("bad_weights", f"{missing}: it is missing", "get the model again")
         checksums[name] = listed.take(name, manifest.sha256)
     return checksums
 
