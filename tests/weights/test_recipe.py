@@ -20,7 +20,7 @@ from sora_cli.model.vae.patch import PatchVAE
 from sora_weights.registry import find_model
 from sora_weights.spec import DiTSpec, PatchVAESpec
 
-world, scenes, vocabulary, examples, feed, training, courses, memory, package = (
+world, scenes, vocabulary, examples, feed, training, courses, memory, package, vae_training = (
     importlib.import_module(name)
     for name in (
         "world",
@@ -32,6 +32,7 @@ world, scenes, vocabulary, examples, feed, training, courses, memory, package = 
         "course_training",
         "memory",
         "package",
+        "vae_training",
     )
 )
 
@@ -198,7 +199,9 @@ def test_every_kind_of_batch_teaches_all_lessons(studio, sprites):
     for plans in islice(stream, 16):
         batch = studio(plans)
         text = torch.randn(len(batch.words), 3, spec.text_width)
-        loss = training.denoising_loss(net, batch, text, torch.ones(text.shape[:2], dtype=torch.bool), dice)
+        seen = torch.ones(text.shape[:2], dtype=torch.bool)
+        scenery = training.Captions(torch.randn(50, 3, spec.text_width), seen[:1].expand(50, -1), torch.zeros(50, 3))
+        loss = training.denoising_loss(net, batch, text, seen, scenery, dice)
         loss = loss + pointing.loss(batch) + covering.loss(batch)
         assert torch.isfinite(loss)
         taught.add(batch.kind)
@@ -287,3 +290,41 @@ def test_the_lesson_of_what_is_figure_is_the_cross_entropy_of_coverage():
             true, share = figure[0, 0, latent // 2, 2 * patch + latent % 2], said[0, patch, latent]
             total -= float(true * share.log() + (1 - true) * (1 - share).log())
     assert torch.isclose(lesson.loss(SimpleNamespace(figure=figure)), torch.as_tensor(total / 8), rtol=1e-5)
+
+
+def test_words_tell_the_scene_of_each_sample(studio):
+    plans = next(iter(examples.Examples(lambda _: examples.Mixture(1.0, 0.0, 0.0, 0.0), seed=3, tokens=2000)))
+    captions, scenes = examples.captions(), list(vocabulary.SCENES)
+    batch = studio(plans)
+    for row, scene in zip(batch.words, batch.scene, strict=True):
+        assert any(phrase in captions[row] for phrase in vocabulary.SCENES[scenes[scene]].phrases)
+
+
+def test_a_part_to_be_drawn_is_inside_the_picture_and_holds_no_figure_where_none_shall_be_seen(studio):
+    stream, dice = examples.Examples(lambda _: examples.Mixture(0.5, 0.1, 0.4), seed=4, tokens=200), torch.Generator()
+    seen_bare = 0
+    for plans in islice(stream, 12):
+        batch = studio(plans)
+        drawn = training._left_out(batch, dice)
+        assert drawn.shape == (len(batch.words), 1, 1, *batch.latents.shape[3:])
+        assert set(drawn.unique().tolist()) <= {0.0, 1.0}
+        bare = training._bare(batch, drawn, dice)
+        seen_bare += int(bare.sum())
+        assert (batch.figure[:, None] * drawn)[bare].sum() == 0
+    assert seen_bare > 0
+
+
+def test_the_decoder_learns_from_what_the_denoiser_makes(studio, sprites):
+    spec = DiTSpec(channels=8, width=64, depth=2, heads=4, conv_width=8, artwork=64, figures=len(vocabulary.SUBJECTS))
+    net = DiT(spec).eval().requires_grad_(False)
+    memory.draw_pictures(net, sprites, studio.vae)
+    vae = PatchVAE(studio.vae.spec)
+    vae.load_state_dict(studio.vae.state_dict())
+    for plans in islice(examples.Examples(lambda _: examples.Mixture(0.3, 0.0, 0.4, 0.0), seed=5, tokens=60), 4):
+        video, batch = studio.filmed(plans)
+        text = torch.randn(len(video), 3, spec.text_width)
+        seen = torch.ones(text.shape[:2], dtype=torch.bool)
+        loss = vae_training.polishing_loss(vae, net, video, batch, text, seen, torch.Generator())
+        loss.backward()
+    assert loss.isfinite()
+    assert vae.outward.weight.grad.abs().sum() > 0
