@@ -29,10 +29,10 @@ def figure_of(name: str) -> Image.Image:
 
 @pytest.fixture
 def picture(folder: Path) -> Path:
-    """A penguin in a plain scene."""
-    rows = np.linspace(150, 190, 96)
-    rows[68:] = 235
-    scene = Image.fromarray(np.repeat(rows[:, None, None], 160, 1).repeat(3, 2).astype(np.uint8))
+    """A penguin in a plain snowy scene."""
+    rows = np.linspace((153, 178, 209), (214, 227, 242), 96)
+    rows[68:] = 245, 248, 255
+    scene = Image.fromarray(np.repeat(rows[:, None], 160, 1).astype(np.uint8))
     penguin = figure_of("penguin")
     scene.paste(penguin, (48, 18), penguin)
     scene.save(folder / "penguin.png")
@@ -118,3 +118,14 @@ def test_words_put_another_figure_inside_a_mask(sora: Callable[..., Any], clip: 
     assert run.code == 0, run.err
     red = np.stack(frames_of("out.mkv"))[:, :, 112:152].astype(float)
     assert ((red[..., 0] > 1.5 * red[..., 1]).mean((1, 2)) > 0.05).all()
+
+
+def test_edit_puts_another_figure_in_the_place_of_the_one_that_is_there(sora: Callable[..., Any], clip: np.ndarray):
+    run = sora("edit", "clip.mkv", "a ladybug in winter", "--strength", 0.7, "-o", "out.mkv", "--seed", 0, "-q")
+    assert run.code == 0, run.err
+    made = np.stack(frames_of("out.mkv")).astype(float)
+    red = made[..., 0] > 1.5 * made[..., 1:].max(-1)
+    assert red[:, 18:82, 48:112].mean() > 0.05
+    assert red[..., :40].mean() < 0.01
+    purple = (made[..., 2] > made[..., 0] + 10) & (made[..., 0] > made[..., 1] + 20)
+    assert purple.mean() < 0.01

@@ -14,7 +14,7 @@ from sora_cli.engine.backbones import Condition
 from sora_cli.engine.checkpoint import Mark, Point
 from sora_cli.engine.conditions import conditions
 from sora_cli.engine.courses import plan_course
-from sora_cli.engine.going_on import figure_inside, going_on
+from sora_cli.engine.going_on import going_on
 from sora_cli.engine.job import LatentFile
 from sora_cli.engine.networks import load_backbone, load_picture_encoder
 from sora_cli.engine.pipeline import (
@@ -28,7 +28,7 @@ from sora_cli.engine.pipeline import (
     preview,
 )
 from sora_cli.engine.sample import Step
-from sora_cli.engine.studio import Studio, encoder_of, kept_at, latent_file, mask_at, place_given, poses_file, stages_of
+from sora_cli.engine.studio import Studio, encoder_of, kept_at, latent_file, place_given, poses_file, stages_of
 from sora_cli.engine.work import Work
 from sora_cli.machine import give_back_memory
 from sora_cli.media.picture import read_picture
@@ -65,24 +65,23 @@ def _given(studio: Studio, board: int) -> LatentFile:
 def _draw_board(studio: Studio, sampler: Sampler, board: int) -> None:
     """Denoise the draft of a board and every level after it, or the last one alone where that holds what is given."""
     first, levels = _point_on(studio, board), stages_of(studio, board)
-    sampler, course = going_on(studio, sampler, board)
+    going = going_on(studio, sampler, board)
+    sampler, course = going.sampler, going.course
     if course == "held":
         last, stage = len(levels) - 1, holding(levels, sampler.flow)
         _draw_level(studio, sampler, board, last, stage, first)
         return
-    poses, planned = None, course == "planned"
-    if course == "inside":
-        sampler, bare = figure_inside(studio, sampler, board)
-        poses, planned = sampler.poses, True
-        levels = (clearing(levels[0], sampler.flow), *levels[1:]) if bare else levels
-    elif planned or any(stage.rows for stage in levels[1:]):
-        poses = poses_file(studio, board)
+    told = course in ("planned", "told")
+    poses = poses_file(studio, board) if told or any(stage.rows for stage in levels[1:]) else None
+    if going.cleared is not None:
+        levels = (clearing(levels[0], going.cleared), *levels[1:])
     for index, stage in enumerate(levels):
         if first is not None and index < first.mark.level:
             continue
-        told = replace(sampler, poses=poses if index or planned else None)
-        _draw_level(studio, told, board, index, stage, first if first and index == first.mark.level else None)
-        if index == 0 and poses is not None and not planned:
+        posed = replace(sampler, poses=poses if index or told else None)
+        point = first if first and index == first.mark.level else None
+        _draw_level(studio, posed, board, index, stage, point, plans=index == 0 and course == "planned")
+        if index == 0 and poses is not None and not told:
             find_poses(sampler, stage.level, _room(studio, board, 0), poses)
 
 
@@ -91,7 +90,17 @@ def _point_on(studio: Studio, board: int) -> Point | None:
     return studio.point if studio.point is not None and studio.point.mark.board == board else None
 
 
-def _draw_level(studio: Studio, sampler: Sampler, board: int, index: int, stage: Stage, point: Point | None) -> None:
+def _draw_level(
+    studio: Studio,
+    sampler: Sampler,
+    board: int,
+    index: int,
+    stage: Stage,
+    point: Point | None,
+    *,
+    plans: bool = False,
+) -> None:
+    """Denoise a level, from a `point` on if there is one; before that it `plans` where its figure goes."""
     work, job = studio.work, studio.job
     canvas, known = work.canvases[board], work.known(board)
     give_back_memory()
@@ -99,8 +108,7 @@ def _draw_level(studio: Studio, sampler: Sampler, board: int, index: int, stage:
         start, latents = _begin(studio, sampler, board, index, stage)
     else:
         start, latents = _again(studio, board, index, stage)
-    if index == 0 and sampler.poses is not None and work.request.mask is None:
-        # also when work goes on: the same course follows from what is given
+    if plans and sampler.poses is not None:  # also when work goes on: the same course follows from what is given
         plan_course(sampler, stage.level, latents, sampler.poses, known, studio.work.request.seed + board)
     kept = kept_at(studio, canvas, stage.level, board)
     give_back_memory()
@@ -141,7 +149,7 @@ def _begin(
         with studio.clock.stage("enlarge"):
             enlarge(studio.vae, before, stage.level, start)
     elif start is not None:
-        hole = mask_at(studio, canvas, stage.level) if stage.clears else None
+        hole = None if stage.cleared is None else stage.cleared.hole
         place_given(studio, drawn.start, canvas, stage.level, start, hole)
     latents = latent_file(studio, canvas, stage.level, _level_name(board, index))
     place_given(studio, drawn.given, canvas, stage.level, latents)

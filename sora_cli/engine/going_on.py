@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sora_cli.engine.backbones import DioramaBackbone
@@ -12,19 +14,30 @@ from sora_cli.engine.boards import Given
 from sora_cli.engine.canvas import Level
 from sora_cli.engine.courses import plan_course
 from sora_cli.engine.footage import encoded, fitted, given_frames
-from sora_cli.engine.inside import outside, put_inside
-from sora_cli.engine.pipeline import Sampler
+from sora_cli.engine.inside import covered, put_inside
+from sora_cli.engine.pipeline import Clearing, Sampler
 from sora_cli.engine.recognition import recognised, scene_of
-from sora_cli.engine.studio import Studio, encoder_of, kept_at, poses_file, stages_of, texts_of
+from sora_cli.engine.studio import (
+    Studio,
+    encoder_of,
+    kept_at,
+    latent_file,
+    place_given,
+    poses_file,
+    stages_of,
+    texts_of,
+)
 from sora_cli.engine.vocabulary import says_one_of
 from sora_cli.engine.work import LARGER_MODELS
-from sora_cli.model.tracing import Pose
+from sora_cli.model.dit import seconds_of
+from sora_cli.model.tracing import BARE, Pose
 from sora_cli.model.vae.patch import PatchVAE
 
-Going = Literal["planned", "found", "held", "inside"]
-"""How the figure of a board goes on: as is planned, as the draft has it, not at all, or as a mask has it."""
+Course = Literal["planned", "found", "told", "held"]
+"""How the figure of a board goes on: as is planned, as the draft has it, as poses say that are there, or not at all."""
 
-CUT = 0.05  # share of a figure that is seen outside a mask, at least, where that is taken for one that cuts the figure
+SWAPPED = 0.5  # noise level from which on a clip that is drawn over gives up its figure for one that words name
+CUT = 0.02  # share of a figure that is seen outside a mask, at least, where that is taken for one that cuts the figure
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,63 +49,113 @@ class Sight:
     figure: int | None
 
 
-def going_on(studio: Studio, sampler: Sampler, board: int) -> tuple[Sampler, Going]:
-    """The sampler for a board, and how its figure goes on. What the network doesn't know it can only hold.
+@dataclass(frozen=True, slots=True, eq=False)
+class Going:
+    """The sampler for a board, how its figure goes on, and what drawing begins with where a clip is cleared first."""
+
+    sampler: Sampler
+    course: Course
+    cleared: Clearing | None = None
+
+
+def going_on(studio: Studio, sampler: Sampler, board: int) -> Going:
+    """How drawing a board goes on from what is given. What the network doesn't know it can only hold.
 
     Beside given frames the memory of figures is relied on where it holds the one that they show, and where the words,
     if they name any, name that one; then the words need not name it.
     """
     model, drawn = studio.work.model, studio.work.film.boards[board]
     if not (model.figures and isinstance(sampler.backbone, DioramaBackbone)):
-        return sampler, "found"
-    named = sampler.backbone.named(sampler.words.prompt)
+        return Going(sampler, "found")
+    named, strength = sampler.backbone.named(sampler.words.prompt), studio.work.strength(board)
     sure = replace(sampler, reliance=studio.work.flow.reliance)
-    if studio.work.request.mask is not None and studio.work.strength(board) == 1:
-        return sure, "inside"
-    course: Going = "found" if drawn.start else "planned"
+    if studio.work.request.mask is not None and strength >= SWAPPED:
+        return _inside(studio, sure, board)
+    if drawn.start and not drawn.edges and named is not None and SWAPPED <= strength < 1:
+        return _swapped(studio, sure, board, named)
+    course: Course = "found" if drawn.start else "planned"
     if not drawn.edges:
-        return sure, "found" if named is None else course
+        return Going(sure, "found" if named is None else course)
     sights = list(_sights(studio, sampler.backbone, board, drawn.edges, named))
     figures = {sight.figure for sight in sights}
     figure = figures.pop() if len(figures) == 1 else None
     if figure is None:
         if drawn.start:
-            return sampler, "found"
+            return Going(sampler, "found")
         studio.note(f"{model.name} doesn't know what the given frames show, and holds them; {LARGER_MODELS}")
-        return sampler, "held"
+        return Going(sampler, "held")
     if named not in (None, figure):
-        return sampler, "found"
+        return Going(sampler, "found")
     going, shown = _saying(studio, sure, sights)
     _tell(studio, shown)
-    return going, course
+    return Going(going, course)
 
 
-def figure_inside(studio: Studio, sampler: Sampler, board: int) -> tuple[Sampler, bool]:
-    """The sampler for what is inside a mask, with the poses of the figure there: the one that the clip shows, where the
-    mask cuts it or the words name it; else one that the words put there. Or none, and only scenery: then True.
+def _swapped(studio: Studio, sampler: Sampler, board: int, named: int) -> Going:
+    """Where a clip is drawn over that shows another figure than words have `named`: this stands where that did and goes
+    as it went, and begins with what is around that.
     """
     assert isinstance(sampler.backbone, DioramaBackbone)
-    work, canvas, start = studio.work, studio.work.canvases[board], studio.work.film.boards[board].start
+    canvas, level, poses = studio.work.canvases[board], stages_of(studio, board)[0].level, poses_file(studio, board)
+    sights = _sights(studio, sampler.backbone, board, _looked_at(studio, board), None)
+    sight = next((each for each in sights if each.figure is not None), None)
+    if sight is None or sight.figure in (None, named):
+        return Going(sampler, "found")
+    own = latent_file(studio, canvas, level, f"given{level.width}x{level.height}")
+    place_given(studio, studio.work.film.boards[board].start, canvas, level, own)
+    shown = replace(sampler, words=encoder_of(studio)(_one(studio.work.model.figures[sight.figure]), ""))
+    plan_course(shown, level, own, poses, [True] * poses.frames, studio.work.request.seed + board)
+    _, most = covered(shown, level, poses)
+    pose = Pose.of(poses.read(0, poses.frames))
+    seconds = seconds_of(0, poses.frames, sampler.fps, sampler.grid.time)
+    poses.write(0, replace(pose, moment=seconds[None]).numbers())
+    going, seen = _saying(studio, sampler, [sight], who=False)
+    _tell(studio, seen)
+    return Going(replace(going, poses=poses), "told", Clearing(_around(most), 1.0))
+
+
+def _looked_at(studio: Studio, board: int) -> list[Given]:
+    """Three frames of the clip that drawing a board starts from."""
+    start, last = studio.work.film.boards[board].start[0], studio.work.film.frames - 1
+    return [replace(start, first=at, count=1) for at in (0, last // 2, last)]
+
+
+def _around(most: Tensor) -> Tensor:
+    """Where a figure is or its shadow may be, (h, w), that covers latents at `most` so much."""
+    return F.max_pool2d((most > BARE).float()[None], 3, 1, 1)[0]
+
+
+def _inside(studio: Studio, sampler: Sampler, board: int) -> Going:
+    """What is inside a mask: the figure that the clip shows, where the mask cuts it or the words name it; else one that
+    the words put there; or none, and only scenery.
+    """
+    assert isinstance(sampler.backbone, DioramaBackbone)
+    work, canvas = studio.work, studio.work.canvases[board]
     level, seed, poses = stages_of(studio, board)[0].level, work.request.seed + board, poses_file(studio, board)
     kept, named = kept_at(studio, canvas, level, board), sampler.backbone.named(sampler.words.prompt)
     assert kept is not None
-    looked = [replace(start[0], first=at, count=1) for at in (0, work.film.frames // 2, work.film.frames - 1)]
+    looked = _looked_at(studio, board)
     tries = (_sights(studio, sampler.backbone, board, looked, told) for told in dict.fromkeys((None, named)))
     sight = next((each for each in chain.from_iterable(tries) if each.figure is not None), None)
+    hole = kept.inside
     scenery, seen = (sampler, ()) if sight is None else _saying(studio, sampler, [sight], who=False)
     if sight is not None and named in (None, sight.figure):
         going, shown = _saying(studio, sampler, [sight])
         plan_course(going, level, kept.latents, poses, [True] * poses.frames, seed)
-        share = outside(going, level, poses, kept.inside)
+        cover, most = covered(going, level, poses)
+        share = float((cover * (1 - kept.inside)).sum() / cover.sum().clamp(min=1e-6))
+        hole = torch.maximum(hole, _around(most))
         if share > CUT if named is None else share < 1 - CUT or work.repairs:
             _tell(studio, shown)
-            return replace(going, poses=poses), False
+            return Going(replace(going, poses=poses), "told", Clearing(hole, work.flow.handed_start))
     _tell(studio, seen)
     if named is None:
         poses.write(0, Pose.nowhere(poses.frames).numbers())
+        start_at = work.flow.cleared_start
     else:
+        start_at = work.flow.handed_start
         put_inside(scenery, level, kept, poses, seed)
-    return replace(scenery, poses=poses), named is None
+    return Going(replace(scenery, poses=poses), "told", Clearing(hole, start_at))
 
 
 def _saying(

@@ -17,12 +17,12 @@ from sora_cli.model.tracing import Pose
 ROOMY = 0.95  # share of a mask's box that a figure may fill
 
 
-def outside(sampler: Sampler, level: Level, poses: LatentFile, inside: Tensor) -> float:
-    """The share of the figure that the words are about, as it stands in `poses`, that is seen where `inside` (h, w),
-    the latents of a level, is 0.
+def covered(sampler: Sampler, level: Level, poses: LatentFile) -> Tensor:
+    """How much of each latent of a level is covered by the figure that the words are about, as it stands in `poses`, on
+    the average and at most: (2, h, w).
     """
     assert isinstance(sampler.backbone, DioramaBackbone)
-    seen = total = 0.0
+    total, most = torch.zeros(2, *level.latents(sampler.grid))
     for start in range(0, poses.frames, sampler.flow.window):
         stop = min(start + sampler.flow.window, poses.frames)
         span = Span(start, stop, start, stop)
@@ -30,9 +30,8 @@ def outside(sampler: Sampler, level: Level, poses: LatentFile, inside: Tensor) -
         words = words_at(sampler, span, poses.frames).prompt
         place = Place(level, Window(slice(None), slice(None), slice(None)), span, sampler.fps, Figure(words, pose))
         cover = sampler.backbone.cover(place).cpu()
-        seen += float((cover * (1 - inside)).sum())
-        total += float(cover.sum())
-    return seen / max(total, 1e-6)
+        total, most = total + cover.sum(0), torch.maximum(most, cover.amax(0))
+    return torch.stack([total / poses.frames, most])
 
 
 def put_inside(sampler: Sampler, level: Level, kept: Kept, poses: LatentFile, seed: int) -> None:

@@ -68,12 +68,21 @@ class Conditioning:
     negative: Text
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Clearing:
+    """Where what is around goes on first, 1 in `hole`, (h, w), and the noise level at which drawing starts then."""
+
+    hole: Tensor
+    start: float
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One level of the picture in the making: its size, how it is denoised, how far guidance goes, and how many latent
     frames of what is there already a window in time sees. Without rows it is enlarged and no more; so are windows in
     space whose detail is nowhere above `smooth`. One that `holds` starts from what is known around it, with little
-    noise, and from no level before; one that `clears` from what is known around a mask, with more.
+    noise, and from no level before; one that is `cleared` from
+    what is around a mask, with more.
     """
 
     level: Level
@@ -84,7 +93,7 @@ class Stage:
     context: int
     smooth: float = 0.0
     holds: bool = False
-    clears: bool = False
+    cleared: Clearing | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,11 +199,11 @@ def holding(levels: Sequence[Stage], flow: FlowSpec) -> Stage:
     return replace(levels[0], level=levels[-1].level, rows=rows, guidance=1.0, holds=True)
 
 
-def clearing(stage: Stage, flow: FlowSpec) -> Stage:
-    """A draft in which nothing but scenery is to be inside a mask: it goes on from what is around that, and not from
-    noise alone, of which the network makes figures.
+def clearing(stage: Stage, cleared: Clearing) -> Stage:
+    """A draft of what is inside a mask, which begins with what is around that and not with noise alone, of which the
+    network would make a scene of its own.
     """
-    return replace(stage, rows=_rows_from(stage.rows, flow.cleared_start), clears=True)
+    return replace(stage, rows=_rows_from(stage.rows, cleared.start), cleared=cleared)
 
 
 def _rows_from(rows: Rows, level: float) -> Rows:

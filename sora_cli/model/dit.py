@@ -34,6 +34,7 @@ RAGGED = 0.1  # of a picture's shorter side around a figure: what lies there in 
 STILL = 0.15  # of a latent's deviation: what is off by less between known frames stands still
 SUREST = 0.1  # what is doubted of a pose at timestep 0; at 1 it is one more
 DISTRUST = -2.0  # logit of the share that is taken from what is at hand at the beginning of training
+PACES = (1.0, 0.0)  # of animations: the usual one, and standing still
 STILL_RATE = 6.0  # latent frames a second that a single picture is said to have
 
 
@@ -382,17 +383,19 @@ class DiT(nn.Module):
     @torch.no_grad()
     def moment(self, x: Tensor, pose: Pose, text: Tensor, seen: Tensor, place: Place) -> Tensor:
         """How far on the animation is of the figure that the text is about, where it stands in clean latents x
-        (1, c, t, h, w): seconds into its loop, (1, t), at its usual pace.
+        (1, c, t, h, w): seconds into its loop, (1, t), at its usual pace or standing still.
         """
         (who, found), scaled = self.memory.find(text, seen), x / self._spread
         gone = place.seconds - place.seconds[:, :1]
-        errors, loop, keys = [], self.memory.loops[who], self.memory.keys[who]
-        tried = torch.arange(int(keys), device=x.device) * loop / keys
-        for start in tried:
-            figure = self._figure(replace(pose, moment=start + gone), who, found, place)
+        loop, keys = self.memory.loops[who], self.memory.keys[who]
+        starts = torch.arange(int(keys), device=x.device) * loop / keys
+        tried = [start + pace * gone for pace in (PACES if x.shape[2] > 1 else PACES[:1]) for start in starts]
+        errors = []
+        for moment in tried:
+            figure = self._figure(replace(pose, moment=moment), who, found, place)
             off = (self._composed(figure, scaled) - scaled) ** 2
             errors.append((off.mean(1, keepdim=True) * figure.cover).sum() / figure.cover.sum().clamp(min=1))
-        return tried[torch.stack(errors).argmin()] + gone
+        return tried[int(torch.stack(errors).argmin())]
 
     @torch.no_grad()
     def likeness(self, x: Tensor, text: Tensor, seen: Tensor, place: Place) -> tuple[float, float]:

@@ -232,7 +232,7 @@ class FlowSpec:
     the family's reference draws noise, in the network's own precision where `narrow_noise`. Beside known frames
     guidance is at most `known_guidance`: they say more than words. What is drawn goes on from noise level
     `handed_start` where these were drawn too, and where they are given but the network doesn't know what they show,
-    from `given_start`, and scenery that is to be seen in the place of what a mask takes away from `cleared_start`.
+    from `given_start`, and scenery inside a mask, where what is around it goes on first, from `cleared_start`.
     `steady` evens out jumps of texture between the frames of one latent frame and the next. `reliance` on a memory of
     figures is added to what was learned, in logits: training shows noisy true latents, use the network's own; so is
     `persistence` where known frames stand still.
