@@ -141,7 +141,7 @@ def stopped(spawn: Any, *command: object) -> int:
     (spawn.modules / "stopping.py").write_text(
         "import sys\n"
         "import sora_cli.engine.draw as draw\n"
-        "def stop(*asked):\n"
+        "def stop(*asked, **more):\n"
         "    raise KeyboardInterrupt\n"
         "draw._draw_level = stop\n"
         "from sora_cli.app import main\n"
