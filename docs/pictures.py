@@ -28,12 +28,14 @@ a forest, a penguin in the snow, a turtle on a beach, a horse at sunset, a duck 
 meadow, an elephant in a desert, a train in a city, an owl at night, a sailboat on a beach, a rabbit in a
 meadow, a snowman in the snow, a giraffe in a desert, a dolphin underwater, a bus in a city, an airplane at
 sunset, a dragon at night, a teddy bear in a forest, a UFO in space"""
-CLIPS = {  # {clip} and {fish} are rendered, {picture} is a frame of the clip
+CLIPS = {  # {clip} and {fish} are rendered, {picture} is a frame of the clip, {right} and {corner} are masks
     "back": "extend {clip} --backward --seconds 2",
     "both": "extend {clip} --both --seconds 1",
     "loop": "loop {clip}",
     "bridge": "interpolate {clip} {fish}",
     "fill": "fill {clip} --frames 12-35",
+    "cut": "fill {clip} --mask {right}",
+    "put": "fill {clip} 'a ladybug' --mask {corner}",
     "edit": "edit {clip} 'a turtle in the snow' --strength 0.7",
     "img": "img2vid {picture} 'a penguin in the snow moving left'",
 }
@@ -93,6 +95,11 @@ def clips(assets: Annotated[Path, typer.Option(help="Folder with the unpacked ar
         render(world.Scenario("penguin", "snow", "still", "static", _dice(1)), sprites, places["clip"])
         render(world.Scenario("fish", "underwater", "left", "static", _dice(2)), sprites, places["fish"])
         frames(places["clip"])[0].save(places["picture"])
+        for mask, box in (("right", (160, 0, 320, 180)), ("corner", (10, 90, 110, 175))):
+            places[mask] = folder / f"{mask}.png"
+            white = Image.new("L", (320, 180))
+            white.paste(255, box)
+            white.save(places[mask])
         for kind, command in CLIPS.items():
             arguments = shlex.split(command.format(**places))
             rows += spread(sora(*arguments, "--seed", "1", output=folder / f"{kind}.mkv"), 8)
