@@ -29,7 +29,8 @@ LIVELY = 0.15  # the same for heights: figures hop
 STEADIEST = 500.0  # what either is at most, at high rates
 USUAL_RATE = 6.0  # latent frames a second
 REACH = 2  # latents to each side that say what is behind a figure
-FLAT = 4.0  # how much it weighs, in squares of latents, that it doesn't change
+FLAT = 1.0  # how much it weighs, in squares of latents, that it doesn't change
+LAYERED = 0.2  # how much a row counts beside the next one
 GREY = 0.5  # what figures are drawn on; 0 is black, 1 is white
 
 
@@ -288,17 +289,18 @@ class Backdrop(NamedTuple):
 
 def behind_figures(colours: Tensor, cover: Tensor) -> Backdrop:
     """What of latents of `colours` (b, 3, t, h, w) goes on behind figures of a `cover` (b, 1, t, h, w):
-    a plane fitted to all that are near and bare (least squares; slopes that little says stay small).
+    a plane fitted to all that are near and bare (least squares; slopes that little says stay small). Scenes lie in
+    layers, so those in the same row count most.
     """
     b, bare = len(colours), (cover < BARE).to(colours)
     steps = torch.arange(-REACH, REACH + 1, device=colours.device).to(colours)
     y, x = torch.meshgrid(steps, steps, indexing="ij")
-    kernels = torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y])[:, None]
+    kernels = torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y])[:, None] * LAYERED ** y.abs()
     frames = rearrange(torch.cat([bare, colours * bare], 1), "b c t h w -> (b t c) 1 h w")
     sums = rearrange(F.conv2d(frames, kernels, padding=REACH), "(b t c) k h w -> k b c t h w", b=b, c=4)
     (count, right, low, xx, xy, yy), seen = sums[:, :, :1], sums[:3, :, 1:]
-    known = count > 0.5
-    x, y, mean = (each / count.clamp(min=1) for each in (right, low, seen[0]))
+    known = count > LAYERED**REACH / 2
+    x, y, mean = (each / count.clamp(min=1e-6) for each in (right, low, seen[0]))
     xx, xy, yy = xx - right * x + FLAT, xy - right * y, yy - low * y + FLAT
     with_x, with_y = seen[1] - seen[0] * x, seen[2] - seen[0] * y
     spread = (xx * yy - xy * xy).clamp(min=1e-6)
