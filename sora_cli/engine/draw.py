@@ -69,6 +69,7 @@ def _draw_board(studio: Studio, sampler: Sampler, board: int) -> None:
     sampler, course = going.sampler, going.course
     if course == "held":
         last, stage = len(levels) - 1, holding(levels, sampler.flow)
+        stage = stage if going.cleared is None else clearing(stage, going.cleared)
         _draw_level(studio, sampler, board, last, stage, first)
         return
     told = course in ("planned", "told")

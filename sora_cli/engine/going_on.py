@@ -22,6 +22,7 @@ from sora_cli.engine.studio import (
     encoder_of,
     kept_at,
     latent_file,
+    mask_at,
     place_given,
     poses_file,
     stages_of,
@@ -36,6 +37,7 @@ from sora_cli.model.vae.patch import PatchVAE
 Course = Literal["planned", "found", "told", "held"]
 """How the figure of a board goes on: as is planned, as the draft has it, as poses say that are there, or not at all."""
 
+UNKNOWN = "{} doesn't know what the given frames show, and {}; " + LARGER_MODELS
 SWAPPED = 0.5  # noise level from which on a clip that is drawn over gives up its figure for one that words name
 CUT = 0.02  # share of a figure that is seen outside a mask, at least, where that is taken for one that cuts the figure
 
@@ -82,7 +84,7 @@ def going_on(studio: Studio, sampler: Sampler, board: int) -> Going:
     if figure is None:
         if drawn.start:
             return Going(sampler, "found")
-        studio.note(f"{model.name} doesn't know what the given frames show, and holds them; {LARGER_MODELS}")
+        studio.note(UNKNOWN.format(model.name, "holds them"))
         return Going(sampler, "held")
     if named not in (None, figure):
         return Going(sampler, "found")
@@ -138,6 +140,10 @@ def _inside(studio: Studio, sampler: Sampler, board: int) -> Going:
     tries = (_sights(studio, sampler.backbone, board, looked, told) for told in dict.fromkeys((None, named)))
     sight = next((each for each in chain.from_iterable(tries) if each.figure is not None), None)
     hole = kept.inside
+    if sight is None and named is None:
+        studio.note(UNKNOWN.format(work.model.name, "lets what is around the mask go on"))
+        whole = mask_at(studio, canvas, stages_of(studio, board)[-1].level)
+        return Going(sampler, "held", Clearing(whole, work.flow.given_start))
     scenery, seen = (sampler, ()) if sight is None else _saying(studio, sampler, [sight], who=False)
     if sight is not None and named in (None, sight.figure):
         going, shown = _saying(studio, sampler, [sight])

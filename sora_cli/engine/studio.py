@@ -98,6 +98,11 @@ def place_given(
             place(studio.vae, stretches, studio.sources, canvas, level, latents, hole)
 
 
+def mask_at(studio: Studio, canvas: Canvas, level: Level) -> Tensor:
+    """Where there is to be drawn at a level: 1 in latents, (h, w), that the request's mask touches, 0 in others."""
+    return mask_latents(drawn_inside(studio.work.request), canvas, level)
+
+
 def kept_at(studio: Studio, canvas: Canvas, level: Level, board: int) -> Kept | None:
     """What stays as it is at a level, where a mask says so."""
     request = studio.work.request
@@ -105,7 +110,7 @@ def kept_at(studio: Studio, canvas: Canvas, level: Level, board: int) -> Kept | 
         return None
     own = latent_file(studio, canvas, level, f"kept{level.width}x{level.height}")
     place_given(studio, studio.work.film.boards[board].start, canvas, level, own)
-    return Kept(own, mask_latents(drawn_inside(request), canvas, level))
+    return Kept(own, mask_at(studio, canvas, level))
 
 
 def encoder_of(studio: Studio) -> Callable[[str, str], Conditioning]:
