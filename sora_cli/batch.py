@@ -21,7 +21,7 @@ from sora_cli.console import Console, JobConsole, Mode
 from sora_cli.errors import SoraError, as_sora_error, explained, one_line
 from sora_cli.joblines import Job, job_of, place_of, read_lines
 from sora_cli.machine import forget_peak_memory, give_back_memory
-from sora_cli.media.formats import is_folder_text, is_pattern
+from sora_cli.media.formats import is_folder_text, is_pattern, numbered
 from sora_cli.options import goes_on
 from sora_cli.remains import is_made
 from sora_cli.request import DEFAULT_MODEL, bad
@@ -163,8 +163,13 @@ def _check_waiting(batch: Batch, job: Job, given: Mapping[str, Any], awaited: Ma
         _run(batch, job, _silent(job), CHECK)
     except Exception as error:
         told = as_sora_error(error)
-        if told.code != "missing_input" or not any(path in told.message for path in awaited):
+        if told.code != "missing_input" or not any(_first(path) in told.message for path in awaited):
             raise
+
+
+def _first(path: str) -> str:
+    """The file that is missed first where this one isn't there."""
+    return str(numbered(Path(path), 0)) if is_pattern(Path(path)) else path
 
 
 def _sources(given: Mapping[str, Any]) -> list[str]:

@@ -38,7 +38,7 @@ Course = Literal["planned", "found", "told", "held"]
 """How the figure of a board goes on: as is planned, as the draft has it, as poses say that are there, or not at all."""
 
 UNKNOWN = "{} doesn't know what the given frames show, and {}; " + LARGER_MODELS
-SWAPPED = 0.5  # noise level from which on a clip that is drawn over gives up its figure for one that words name
+SWAPPED = 0.5  # noise level above which a clip that is drawn over gives up its figure for one that words name
 CUT = 0.02  # share of a figure that is seen outside a mask, at least, where that is taken for one that cuts the figure
 
 
@@ -71,9 +71,10 @@ def going_on(studio: Studio, sampler: Sampler, board: int) -> Going:
         return Going(sampler, "found")
     named, strength = sampler.backbone.named(sampler.words.prompt), studio.work.strength(board)
     sure = replace(sampler, reliance=studio.work.flow.reliance)
-    if studio.work.request.mask is not None and strength >= SWAPPED:
+    request = studio.work.request
+    if request.mask is not None and (strength == 1 or (strength > SWAPPED and named is not None)):
         return _inside(studio, sure, board)
-    if drawn.start and not drawn.edges and named is not None and SWAPPED <= strength < 1:
+    if request.command == "edit" and request.mask is None and named is not None and SWAPPED < strength < 1:
         return _swapped(studio, sure, board, named)
     course: Course = "found" if drawn.start else "planned"
     if not drawn.edges:
@@ -101,13 +102,14 @@ def _swapped(studio: Studio, sampler: Sampler, board: int, named: int) -> Going:
     canvas, level, poses = studio.work.canvases[board], stages_of(studio, board)[0].level, poses_file(studio, board)
     sights = _sights(studio, sampler.backbone, board, _looked_at(studio, board), None)
     sight = next((each for each in sights if each.figure is not None), None)
-    if sight is None or sight.figure in (None, named):
+    if sight is None or sight.figure is None or sight.figure == named:
         return Going(sampler, "found")
     own = latent_file(studio, canvas, level, f"given{level.width}x{level.height}")
     place_given(studio, studio.work.film.boards[board].start, canvas, level, own)
     shown = replace(sampler, words=encoder_of(studio)(_one(studio.work.model.figures[sight.figure]), ""))
     plan_course(shown, level, own, poses, [True] * poses.frames, studio.work.request.seed + board)
     _, most = covered(shown, level, poses)
+    studio.job.drop(own)
     pose = Pose.of(poses.read(0, poses.frames))
     seconds = seconds_of(0, poses.frames, sampler.fps, sampler.grid.time)
     poses.write(0, replace(pose, moment=seconds[None]).numbers())
@@ -119,7 +121,7 @@ def _swapped(studio: Studio, sampler: Sampler, board: int, named: int) -> Going:
 def _looked_at(studio: Studio, board: int) -> list[Given]:
     """Three frames of the clip that drawing a board starts from."""
     start, last = studio.work.film.boards[board].start[0], studio.work.film.frames - 1
-    return [replace(start, first=at, count=1) for at in (0, last // 2, last)]
+    return [replace(start, first=at, count=1) for at in dict.fromkeys((0, last // 2, last))]
 
 
 def _around(most: Tensor) -> Tensor:
@@ -141,27 +143,44 @@ def _inside(studio: Studio, sampler: Sampler, board: int) -> Going:
     sight = next((each for each in chain.from_iterable(tries) if each.figure is not None), None)
     hole = kept.inside
     if sight is None and named is None:
-        studio.note(UNKNOWN.format(work.model.name, "lets what is around the mask go on"))
-        whole = mask_at(studio, canvas, stages_of(studio, board)[-1].level)
-        return Going(sampler, "held", Clearing(whole, work.flow.given_start))
+        return _held_around(studio, sampler, board)
     scenery, seen = (sampler, ()) if sight is None else _saying(studio, sampler, [sight], who=False)
     if sight is not None and named in (None, sight.figure):
         going, shown = _saying(studio, sampler, [sight])
         plan_course(going, level, kept.latents, poses, [True] * poses.frames, seed)
         cover, most = covered(going, level, poses)
-        share = float((cover * (1 - kept.inside)).sum() / cover.sum().clamp(min=1e-6))
-        hole = torch.maximum(hole, _around(most))
-        if share > CUT if named is None else share < 1 - CUT or work.repairs:
-            _tell(studio, shown)
-            return Going(replace(going, poses=poses), "told", Clearing(hole, work.flow.handed_start))
+        share = float((cover * (1 - hole)).sum() / cover.sum().clamp(min=1e-6))
+        apart = share > 1 - CUT  # the mask is somewhere else
+        if not apart:
+            hole = torch.maximum(hole, _around(most))
+        if share > CUT if named is None else not apart or work.repairs:
+            _tell(studio, seen if apart else shown)
+            return Going(replace(going, poses=poses), "told", _clearing(hole, work.flow.handed_start))
     _tell(studio, seen)
     if named is None:
         poses.write(0, Pose.nowhere(poses.frames).numbers())
         start_at = work.flow.cleared_start
     else:
-        start_at = work.flow.handed_start
         put_inside(scenery, level, kept, poses, seed)
-    return Going(replace(scenery, poses=poses), "told", Clearing(hole, start_at))
+        start_at = work.flow.handed_start
+    return Going(replace(scenery, poses=poses), "told", _clearing(hole, start_at))
+
+
+def _held_around(studio: Studio, sampler: Sampler, board: int) -> Going:
+    """What is around a mask goes on smoothly inside it, where nothing is known of what the clip shows and words name
+    nothing that is.
+    """
+    canvas = studio.work.canvases[board]
+    hole = mask_at(studio, canvas, stages_of(studio, board)[-1].level)
+    if hole.min() > 0:
+        return Going(sampler, "found")
+    studio.note(UNKNOWN.format(studio.work.model.name, "lets what is around the mask go on"))
+    return Going(sampler, "held", Clearing(hole, studio.work.flow.given_start))
+
+
+def _clearing(hole: Tensor, start: float) -> Clearing | None:
+    """What drawing begins with; nothing but noise where nothing is around the hole."""
+    return None if hole.min() > 0 else Clearing(hole, start)
 
 
 def _saying(

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sora_cli.engine.backbones import DioramaBackbone, Figure, Place
@@ -44,7 +45,10 @@ def put_inside(sampler: Sampler, level: Level, kept: Kept, poses: LatentFile, se
 
 
 def confined(pose: Pose, inside: Tensor, level: Level) -> Pose:
-    """A pose of which the figure's square stays in the box around what is `inside`, (h, w), the latents of a level."""
+    """A pose of which the figure's square stays in the box around what is `inside`, (h, w), the latents of a level, or
+    around the largest part of that.
+    """
+    inside = largest_part(inside)
     side = (level.width * level.height) ** 0.5
     size = pose.size * side
     low, high = zip(*(_reach(inside.amax(axis)) for axis in (0, 1)), strict=True)
@@ -57,6 +61,22 @@ def confined(pose: Pose, inside: Tensor, level: Level) -> Pose:
         free = max(0.0, room - float(size.max()))
         middles.append((first + last) / 2 + (at - centre) * min(1.0, free / max(travel, 1e-6)))
     return replace(pose, x=middles[0], y=middles[1], size=size / side, there=torch.ones_like(pose.there))
+
+
+def largest_part(inside: Tensor) -> Tensor:
+    """The largest connected part, by sides and corners, of what is not 0 in (h, w): 1 there."""
+    left, best = inside > 0, torch.zeros_like(inside)
+    while left.any():
+        part = torch.zeros_like(inside)
+        part.view(-1)[int(left.flatten().float().argmax())] = 1
+        while True:
+            grown = F.max_pool2d(part[None], 3, 1, 1)[0] * left
+            if torch.equal(grown, part):
+                break
+            part = grown
+        best = part if part.sum() > best.sum() else best
+        left = left & (part == 0)
+    return best
 
 
 def _reach(line: Tensor) -> tuple[float, float]:

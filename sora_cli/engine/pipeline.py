@@ -82,7 +82,7 @@ class Stage:
     frames of what is there already a window in time sees. Without rows it is enlarged and no more; so are windows in
     space whose detail is nowhere above `smooth`. One that `holds` starts from what is known around it, with little
     noise, and from no level before; one that is `cleared` from
-    what is around a mask, with more.
+    what is around a hole, with more.
     """
 
     level: Level

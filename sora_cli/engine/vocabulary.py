@@ -37,9 +37,9 @@ def unknown_words(prompt: str, vocabulary: frozenset[str] | None) -> tuple[str, 
 
 
 def says_one_of(prompt: str, phrases: Iterable[str]) -> bool:
-    """Whether the prompt has a word of these phrases, little ones aside."""
-    said, meant = (set(re.findall(r"\w+", text.lower())) for text in (prompt, " ".join(phrases)))
-    return bool(said & meant - LITTLE_WORDS)
+    """Whether the prompt has the word that one of these phrases ends with, as in "at sunset"; verbs tell no place."""
+    meant = {re.findall(r"\w+", phrase.lower())[-1] for phrase in phrases}
+    return any(word in meant and not word.endswith("ing") for word in re.findall(r"\w+", prompt.lower()))
 
 
 def _stems(word: str) -> set[str]:

@@ -24,7 +24,7 @@ from sora_weights.spec import DiTSpec
 KNOWN = 0.25  # frames at most this noisy are worth copying from
 ROTARY_THETA = 100.0
 UNITS = 8.0  # rotary positions across a square picture, whatever its pixels
-WAVES = (0.25, 0.5, 1.0, 2.0, 4.0)  # that say where a latent lies, along a picture's shorter side
+WAVES = 5  # that say where a latent lies, from a quarter of one along a picture's shorter side on, each twice as short
 RATE = 6.0  # rotary positions in a second
 ENOUGH = 0.25  # a latent with so much of the figure in it may be taken as it is traced
 MOSTLY = 0.5  # a latent with so much of the figure in it says what that looks like
@@ -260,7 +260,7 @@ class DiT(nn.Module):
         self.register_buffer("spread", torch.ones(spec.channels))  # standard deviation of each latent channel
         self.stem = FrameConv(2 * spec.channels + 1, conv)
         self.told = FrameConv(spec.channels + 1, conv, zero=True)
-        self.stem_where = FrameConv(4 * len(WAVES), conv, zero=True)
+        self.stem_where = FrameConv(4 * WAVES, conv, zero=True)
         self.stem_block = FrameResidual(conv)
         self.patchify = nn.Linear(conv * patch * patch, width)
         self.place = nn.Linear(16, width)
@@ -277,7 +277,7 @@ class DiT(nn.Module):
         self.unpatchify = nn.Linear(width, conv * patch * patch)
         self.pointer = Pointer(width, patch)
         self.join = FrameConv(2 * conv + spec.channels + 1, conv)
-        self.join_where = FrameConv(4 * len(WAVES), conv, zero=True)
+        self.join_where = FrameConv(4 * WAVES, conv, zero=True)
         self.head_block = FrameResidual(conv)
         self.head = FrameConv(conv, spec.channels, zero=True)
         self.trust = FrameConv(conv, spec.channels, zero=True)
@@ -310,7 +310,7 @@ class DiT(nn.Module):
     def _where(self, place: Place) -> Tensor:
         """Waves over the picture, (b, k, 1, h, w), from its middle on and by its shorter side, as scenes are."""
         unit = torch.minimum(place.height, place.width)
-        rates = 2 * torch.pi * torch.tensor(WAVES, device=unit.device)
+        rates = torch.pi / 2 * 2.0 ** torch.arange(WAVES, device=unit.device)
         down, across = (
             torch.einsum("b n, b, k -> b k n", at - 0.5, side / unit, rates)
             for at, side in ((place.rows, place.height), (place.columns, place.width))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sora_cli.engine.canvas import Level
-from sora_cli.engine.inside import confined
+from sora_cli.engine.inside import confined, largest_part
 from sora_cli.model.tracing import Pose
 
 shares = st.floats(0.0, 1.0)
@@ -36,3 +36,21 @@ def test_a_figure_stays_inside_its_mask(pose: Pose, rows: int, columns: int, cor
     assert (y + half).max() <= 8 * (bottom + 1) + 0.1
     assert (made.size <= pose.size + 1e-4).all()
     assert (made.there == 1).all()
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 13)), min_size=1, max_size=30))
+def test_the_largest_part_of_a_mask_hangs_together_and_touches_no_other(points: list[tuple[int, int]]):
+    inside = torch.zeros(10, 14)
+    for row, column in points:
+        inside[row, column] = 1
+    part = largest_part(inside)
+    assert 1 <= part.sum() <= inside.sum()
+    assert ((inside > 0) | (part == 0)).all()
+    around = torch.nn.functional.max_pool2d(part[None], 3, 1, 1)[0] > 0
+    assert (inside[around] == part[around]).all()
+
+
+def test_of_two_islands_the_larger_is_chosen():
+    inside = torch.zeros(12, 20)
+    inside[1:4, 1:4] = inside[6:10, 15:19] = 1
+    assert largest_part(inside).nonzero().amin(0).tolist() == [6, 15]

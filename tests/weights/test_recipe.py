@@ -328,3 +328,11 @@ def test_the_decoder_learns_from_what_the_denoiser_makes(studio, sprites):
         loss.backward()
     assert loss.isfinite()
     assert vae.outward.weight.grad.abs().sum() > 0
+
+
+def test_most_parts_to_be_drawn_are_where_the_figure_is():
+    dice, figure = torch.Generator().manual_seed(0), torch.zeros(400, 4, 12, 20)
+    figure[:, :, 7:10, 13:16] = 1
+    batch = SimpleNamespace(figure=figure, latents=torch.zeros(400, 2, 4, 12, 20))
+    drawn = training._left_out(batch, dice)
+    assert ((drawn[:, 0] * figure).amax((1, 2, 3)) > 0).float().mean() > 0.6

@@ -167,9 +167,9 @@ def _left_out(batch: Batch, rng: torch.Generator) -> Tensor:
     def rand(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=rng, device=device)
 
-    first = batch.figure[:, :, 0].flatten(1)
-    at = (first * rand(*first.shape)).argmax(1, keepdim=True)
-    anywhere = rand(b, 1) < 0.5
+    shown = batch.figure.amax(1).flatten(1)
+    at = (shown * rand(*shown.shape)).argmax(1, keepdim=True)
+    anywhere = (rand(b, 1) < 0.5) | (shown.amax(1, keepdim=True) == 0)
     row = torch.where(anywhere, rand(b, 1) * h, at // w + 0.5)
     column = torch.where(anywhere, rand(b, 1) * w, at % w + 0.5)
     rows, columns = torch.arange(h, device=device) + 0.5, torch.arange(w, device=device) + 0.5

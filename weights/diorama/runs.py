@@ -151,15 +151,20 @@ def polish_decoder(run: Path, studio: Studio, captions: Captions, timetable: Tim
     vae, facts = load_vae(kept).train(), checkpoint.load(kept)[1]
     test = Camera(studio.sprites)(random_crops(random.Random(10**6), 32, 96, 13))
     optimiser = torch.optim.AdamW(vae.parameters(), betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    examples = Examples(lambda _: Mixture(0.2, 0.0, 0.2, 0.0), facts["steps"], 300)
+    seed = facts["steps"] + facts.get("polished", 0)
+    examples = Examples(lambda _: Mixture(0.2, 0.0, 0.2, 0.0), seed, 300)
     feed, clock = Feed(examples, studio.filmed, "cpu", workers), Clock(timetable.minutes)
-    dice, losses, steps = torch.Generator().manual_seed(facts["steps"]), list[Tensor](), 0
+    dice, losses, steps = torch.Generator().manual_seed(seed), list[Tensor](), 0
 
     def report() -> None:
         mean = torch.stack(losses).mean() if losses else torch.nan
         log(run, "polish", f"step {steps}: {mean:.5f}, {decibels(vae, test):.2f} dB of true latents")
         losses.clear()
-        checkpoint.save(kept, {f"vae.{k}": v for k, v in vae.state_dict().items()}, facts | {"polished": steps})
+        checkpoint.save(
+            kept,
+            {f"vae.{k}": v for k, v in vae.state_dict().items()},
+            facts | {"polished": facts.get("polished", 0) + steps},
+        )
 
     report()
     while clock.running:

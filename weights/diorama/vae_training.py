@@ -115,7 +115,8 @@ def polishing_loss(
         made = net(noisy, timesteps, features, seen, batch.place, None, told, Reliance(FAMILY.flow.reliance))
         latents = torch.cat([true[:, :, :-t], made.to(true)], 2)
         clean = torch.rand(len(video), 1, 1, 1, 1, generator=rng, device=video.device) < 0.5
-        latents = torch.where(clean, true + NOISE * torch.randn_like(true), latents)
+        noise = torch.randn(true.shape, generator=rng, device=true.device)
+        latents = torch.where(clean, true + NOISE * noise, latents)
     return F.l1_loss(vae.decode(latents).float(), video)
 
 
