@@ -142,6 +142,10 @@ def _inside(studio: Studio, sampler: Sampler, board: int) -> Going:
     tries = (_sights(studio, sampler.backbone, board, looked, told) for told in dict.fromkeys((None, named)))
     sight = next((each for each in chain.from_iterable(tries) if each.figure is not None), None)
     hole = kept.inside
+    if hole.min() > 0:  # nothing is to stay
+        fresh, seen = (sampler, ()) if sight is None else _saying(studio, sampler, [sight])
+        _tell(studio, seen)
+        return Going(fresh, "found")
     if sight is None and named is None:
         return _held_around(studio, sampler, board)
     scenery, seen = (sampler, ()) if sight is None else _saying(studio, sampler, [sight], who=False)
@@ -172,8 +176,6 @@ def _held_around(studio: Studio, sampler: Sampler, board: int) -> Going:
     """
     canvas = studio.work.canvases[board]
     hole = mask_at(studio, canvas, stages_of(studio, board)[-1].level)
-    if hole.min() > 0:
-        return Going(sampler, "found")
     studio.note(UNKNOWN.format(studio.work.model.name, "lets what is around the mask go on"))
     return Going(sampler, "held", Clearing(hole, studio.work.flow.given_start))
 

@@ -81,8 +81,7 @@ class Stage:
     """One level of the picture in the making: its size, how it is denoised, how far guidance goes, and how many latent
     frames of what is there already a window in time sees. Without rows it is enlarged and no more; so are windows in
     space whose detail is nowhere above `smooth`. One that `holds` starts from what is known around it, with little
-    noise, and from no level before; one that is `cleared` from
-    what is around a hole, with more.
+    noise, and from no level before; one that is `cleared` from what is around a hole, with more.
     """
 
     level: Level
