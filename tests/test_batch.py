@@ -19,11 +19,11 @@ MODULES = {
 import sys
 import sora_cli.engine.draw as draw
 whole, begun = draw._draw_level, []
-def stop(*asked):
+def stop(*asked, **more):
     begun.append(asked)
     if len(begun) == 2:
         raise KeyboardInterrupt
-    return whole(*asked)
+    return whole(*asked, **more)
 draw._draw_level = stop
 from sora_cli.app import main
 sys.exit(main(sys.argv[1:]))
