@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sora_cli.engine.backbones import DioramaBackbone
+from sora_cli.engine.backbones import Backbone, DioramaBackbone
 from sora_cli.engine.boards import Given
 from sora_cli.engine.canvas import Level
 from sora_cli.engine.courses import plan_course
@@ -89,7 +89,7 @@ def going_on(studio: Studio, sampler: Sampler, board: int) -> Going:
         return Going(sampler, "held")
     if named not in (None, figure):
         return Going(sampler, "found")
-    going, shown = _saying(studio, sure, sights)
+    going, shown = _saying(studio, sure, figure, _scene_in(studio, sampler.backbone, sights))
     _tell(studio, shown)
     return Going(going, course)
 
@@ -113,7 +113,7 @@ def _swapped(studio: Studio, sampler: Sampler, board: int, named: int) -> Going:
     pose = Pose.of(poses.read(0, poses.frames))
     seconds = seconds_of(0, poses.frames, sampler.fps, sampler.grid.time)
     poses.write(0, replace(pose, moment=seconds[None]).numbers())
-    going, seen = _saying(studio, sampler, [sight], who=False)
+    going, seen = _saying(studio, sampler, None, _scene_in(studio, sampler.backbone, [sight]))
     _tell(studio, seen)
     return Going(replace(going, poses=poses), "told", Clearing(_around(most), 1.0))
 
@@ -141,16 +141,17 @@ def _inside(studio: Studio, sampler: Sampler, board: int) -> Going:
     looked = _looked_at(studio, board)
     tries = (_sights(studio, sampler.backbone, board, looked, told) for told in dict.fromkeys((None, named)))
     sight = next((each for each in chain.from_iterable(tries) if each.figure is not None), None)
+    figure = None if sight is None else sight.figure
+    scene = None if sight is None else _scene_in(studio, sampler.backbone, [sight])
+    going, shown = _saying(studio, sampler, figure, scene)
     hole = kept.inside
     if hole.min() > 0:  # nothing is to stay
-        fresh, seen = (sampler, ()) if sight is None else _saying(studio, sampler, [sight])
-        _tell(studio, seen)
-        return Going(fresh, "found")
-    if sight is None and named is None:
+        _tell(studio, shown)
+        return Going(going, "found")
+    if figure is None and named is None:
         return _held_around(studio, sampler, board)
-    scenery, seen = (sampler, ()) if sight is None else _saying(studio, sampler, [sight], who=False)
-    if sight is not None and named in (None, sight.figure):
-        going, shown = _saying(studio, sampler, [sight])
+    scenery, seen = _saying(studio, sampler, None, scene)
+    if figure is not None and named in (None, figure):
         plan_course(going, level, kept.latents, poses, [True] * poses.frames, seed)
         cover, most = covered(going, level, poses)
         share = float((cover * (1 - hole)).sum() / cover.sum().clamp(min=1e-6))
@@ -185,25 +186,29 @@ def _clearing(hole: Tensor, start: float) -> Clearing | None:
     return None if hole.min() > 0 else Clearing(hole, start)
 
 
-def _saying(
-    studio: Studio, sampler: Sampler, sights: Sequence[Sight], *, who: bool = True
-) -> tuple[Sampler, tuple[str, ...]]:
-    """The sampler with words that also say what given frames show, as far as the user's don't, and what these add: the
-    figure, unless `who` it is doesn't matter, and the scene, where all frames have one.
+def _saying(studio: Studio, sampler: Sampler, figure: int | None, scene: str | None) -> tuple[Sampler, tuple[str, ...]]:
+    """The sampler with words that also say which `figure` given frames show, unless the user's name one, and in which
+    `scene`; and what these add.
     """
     assert isinstance(sampler.backbone, DioramaBackbone)
-    model, request, figure = studio.work.model, studio.work.request, sights[0].figure
-    assert figure is not None
-    name, scene = list[str](), list[str]()
-    if who and sampler.backbone.named(sampler.words.prompt) is None:
-        name.append(_one(model.figures[figure]))
-    if model.scenes and not says_one_of(request.prompt, chain.from_iterable(model.scenes)):
-        scenes = {_scene_of(studio, sampler.backbone, sight) for sight in sights}
-        scene += scenes if len(scenes) == 1 else ()
-    if not name and not scene:
+    model, request = studio.work.model, studio.work.request
+    unnamed = figure is not None and sampler.backbone.named(sampler.words.prompt) is None
+    name = (_one(model.figures[figure]),) if figure is not None and unnamed else ()
+    added = (*name, *(() if scene is None else (scene,)))
+    if not added:
         return sampler, ()
-    prompt = " ".join(filter(None, [*name, request.prompt, *scene]))
-    return replace(sampler, words=encoder_of(studio)(prompt, request.negative)), (*name, *scene)
+    prompt = " ".join(filter(None, [*name, request.prompt, scene]))
+    return replace(sampler, words=encoder_of(studio)(prompt, request.negative)), added
+
+
+def _scene_in(studio: Studio, backbone: Backbone, sights: Sequence[Sight]) -> str | None:
+    """The scene that all of some sights with a figure have, where the user's words say none."""
+    scenes = studio.work.model.scenes
+    if not scenes or says_one_of(studio.work.request.prompt, chain.from_iterable(scenes)):
+        return None
+    assert isinstance(backbone, DioramaBackbone)
+    seen = {_scene_of(studio, backbone, sight) for sight in sights}
+    return seen.pop() if len(seen) == 1 else None
 
 
 def _tell(studio: Studio, shown: Sequence[str]) -> None:
