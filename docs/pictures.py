@@ -1,4 +1,4 @@
-"""Makes the contact sheets of README.md again: `python docs/pictures.py prompts` and `python docs/pictures.py clips`.
+"""Makes the contact sheets of README.md again: `python docs/pictures.py prompts`, `pairs` and `clips`.
 
 Everything is made by the command line, nothing is picked. The clip that the second sheet begins with is rendered from
 diorama's world, which needs the artwork (weights/README.md): `--assets FOLDER`.
@@ -28,6 +28,14 @@ a forest, a penguin in the snow, a turtle on a beach, a horse at sunset, a duck 
 meadow, an elephant in a desert, a train in a city, an owl at night, a sailboat on a beach, a rabbit in a
 meadow, a snowman in the snow, a giraffe in a desert, a dolphin underwater, a bus in a city, an airplane at
 sunset, a dragon at night, a teddy bear in a forest, a UFO in space"""
+PAIRS = (
+    "a cat jumping and a dog on the beach",
+    "a penguin walking right and a snowman in the snow",
+    "a fish and an octopus underwater",
+    "a horse running, a cow and a sheep in a meadow",
+    "a rocket rising and a UFO in space",
+    "a car driving to the right and a bus in a city",
+)
 CLIPS = {  # {clip} and {fish} are rendered, {picture} is a frame of the clip, {right} and {corner} are masks
     "back": "extend {clip} --backward --seconds 2",
     "both": "extend {clip} --both --seconds 1",
@@ -83,6 +91,16 @@ def prompts() -> None:
             if seed == 0:
                 sheet(spread(made, 6), 3, 320).save(HERE / "cat-at-sunset.png")
     sheet(middles, 6, 214).save(HERE / "prompts.png")
+
+
+@app.command()
+def pairs() -> None:
+    """docs/pairs.png."""
+    rows = []
+    with TemporaryDirectory() as folder:
+        for seed, prompt in enumerate(PAIRS):
+            rows += spread(sora("generate", prompt, "--seed", str(seed), output=Path(folder) / f"{seed}.mkv"), 6)
+    sheet(rows, 6, 214).save(HERE / "pairs.png")
 
 
 @app.command()

@@ -1,19 +1,18 @@
 """Beside given frames: what diorama knows goes on, what it doesn't know is held, and a note says which."""
 
-import zipfile
 from collections.abc import Callable
 from fractions import Fraction
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sora_cli.media.writer import open_writer
-from sora_cli.model.artwork import name_of
+from sora_cli.model.artwork import Filed
 from sora_weights.registry import find_model
 
 MODEL = find_model("diorama")
@@ -22,9 +21,10 @@ GOES_ON = "diorama sees this in the given frames, and goes on with it:"
 
 def figure_of(name: str) -> Image.Image:
     """A figure of diorama's memory, 64x64, with transparency."""
-    with zipfile.ZipFile(MODEL.parts["figures"]) as file:
-        packed = file.read(name_of(MODEL.figures.index(name), 0))
-    return Image.open(BytesIO(packed)).convert("RGBA").resize((64, 64))
+    drawn = Filed(MODEL.parts["figures"], 256).pictures(2, torch.tensor([MODEL.figures.index(name)]), torch.tensor([0]))
+    pixels = drawn[0].float()
+    pixels[:3] *= 255 / pixels[3:].clamp(min=1)
+    return Image.fromarray(pixels.clamp(0, 255).byte().permute(1, 2, 0).contiguous().numpy(), "RGBA")
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Denoisers as the engine knows them: a family's network, bound to words, to a place and to what it is shown."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Protocol
@@ -38,16 +38,17 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a network is to denoise: a window in space of one level, in one window in time of the video; the figure in
-    these frames, where it is known; how much more than it learned the network is to take of what is at hand; and what
-    is known around the part of the picture that is to be drawn, where that is not all of it.
+    """What a network is to denoise: a window in space of one level, in one window in time of the video; the figures in
+    these frames, where they are known, those that come later in front; how much more than it learned the network is to
+    take of what is at hand; and what is known around the part of the picture that is to be drawn, where that is not all
+    of it.
     """
 
     level: Level
     window: Window
     span: Span
     fps: float
-    figure: Figure | None = None
+    figures: tuple[Figure, ...] = ()
     reliance: Reliance = LEARNED
     around: Known | None = None
 
@@ -112,7 +113,7 @@ class DioramaBackbone(_Held):
         """
         features, seen = self._moved(text)
         where = self._where(place).times(len(features))
-        trace: Callable[[], Traced | None] = partial(self._traced, place.figure, where)
+        trace: Callable[[], Traced | None] = partial(self._traced, place.figures, where)
         if math.prod(place.level.latents(self.grid)) <= KEPT_TRACES:
             trace = cache(trace)
 
@@ -127,16 +128,16 @@ class DioramaBackbone(_Held):
         return denoise
 
     def cover(self, place: Place) -> Tensor:
-        """How much of each latent of a place its figure covers, as it is to stand there: (t, h, w)."""
-        traced = self._traced(place.figure, self._where(place))
+        """How much of each latent of a place its figures cover, as they are to stand there: (t, h, w)."""
+        traced = self._traced(place.figures, self._where(place))
         assert traced is not None
         return traced.cover[0, 0]
 
-    def _traced(self, figure: Figure | None, where: Where) -> Traced | None:
-        """The figure as it is to stand."""
-        if figure is None:
+    def _traced(self, figures: Sequence[Figure], where: Where) -> Traced | None:
+        """Figures as they are to stand."""
+        if not figures:
             return None
-        return self.network.trace(figure.pose, *self._moved(figure.text), where)
+        return self.network.trace_all([(each.pose, *self._moved(each.text)) for each in figures], where)
 
     def pose(self, x: Tensor, timesteps: Tensor, text: Text, place: Place) -> Pose:
         """Where the figure that a text is about stands in latents x (1, c, t, h, w) at timesteps (1, t)."""
@@ -154,7 +155,7 @@ class DioramaBackbone(_Held):
     def loop(self, text: Text) -> float:
         """How many seconds the animation of the figure that comes nearest to a text takes."""
         memory = self.network.memory
-        return memory.loops[memory.find(*self._moved(text))[0]].item()
+        return memory.loop(memory.find(*self._moved(text))[0])
 
     def detail(self, x0: Tensor) -> float:
         """The energy of what is neither colour nor slope: of all but the first principal components of patches."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sora_cli.engine.backbones import DioramaBackbone, Place
 from sora_cli.engine.canvas import Level
-from sora_cli.engine.denoiser import Known, Network, Window, from_network, pinned
+from sora_cli.engine.denoiser import WHOLE_PICTURE, Known, Network, Window, from_network, pinned
 from sora_cli.engine.job import LatentFile
 from sora_cli.engine.pipeline import Sampler, steady, words_at
 from sora_cli.engine.reel import Span, spans
@@ -27,15 +27,22 @@ SURE, DRAWN = 0.001, 1.0  # how much poses are doubted that are known, and that 
 
 @torch.no_grad()
 def plan_course(
-    sampler: Sampler, level: Level, latents: LatentFile, poses: LatentFile, known: Sequence[bool], seed: int
+    sampler: Sampler,
+    level: Level,
+    latents: LatentFile,
+    poses: LatentFile,
+    known: Sequence[bool],
+    seed: int,
+    seen_in: Window = WHOLE_PICTURE,
 ) -> None:
     """Write into `poses` where the figure that the words are about stands in every latent frame of a level.
 
-    Where it stands in `known` frames, and how it moves there, is read off their `latents`; the course leads there.
+    Where it stands in `known` frames, and how it moves there, is read off their `latents`, from the part of the picture
+    that it is `seen_in`; the course leads there.
     """
     assert isinstance(sampler.backbone, DioramaBackbone)  # no other family has courses
     there, generator = list(known) or [False] * poses.frames, torch.Generator().manual_seed(seed)
-    _read_known(sampler, level, latents, poses, there)
+    _read_known(sampler, level, latents, poses, there, seen_in)
     whole = Span(0, poses.frames, 0, poses.frames)
     begun = torch.rand((), generator=generator).item()
     rows, solver = flow_schedule(STEPS, scale=1.0), SOLVERS[sampler.flow.solver]
@@ -94,17 +101,18 @@ def _bound(sampler: Sampler, level: Level, span: Span, frames: int) -> Network:
     return denoise
 
 
-def _read_known(sampler: Sampler, level: Level, latents: LatentFile, poses: LatentFile, known: Sequence[bool]) -> None:
+def _read_known(
+    sampler: Sampler, level: Level, latents: LatentFile, poses: LatentFile, known: Sequence[bool], seen_in: Window
+) -> None:
     """Write where the figure stands in the known latent frames of a level."""
     assert isinstance(sampler.backbone, DioramaBackbone)
-    whole = Window(slice(None), slice(None), slice(None))
     for there, run in groupby(range(len(known)), key=lambda frame: (known[frame], frame // sampler.flow.window)):
         if not there[0]:
             continue
         frames = list(run)
         span = Span(frames[0], frames[-1] + 1, frames[0], frames[-1] + 1)
-        x = latents.read(span.start, span.stop).to(sampler.backbone.device)
+        x = latents.read(span.start, span.stop)[..., seen_in.h, seen_in.w].to(sampler.backbone.device)
         words = words_at(sampler, span, poses.frames).prompt
-        place = Place(level, whole, span, sampler.fps)
+        place = Place(level, seen_in, span, sampler.fps)
         pose = sampler.backbone.pose(x, x.new_zeros(1, len(frames)), words, place)
         poses.write(span.start, replace(pose, moment=sampler.backbone.moment(x, pose, words, place)).numbers())

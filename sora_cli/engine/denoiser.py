@@ -36,6 +36,9 @@ class Window:
         return (..., self.t, self.h, self.w)
 
 
+WHOLE_PICTURE = Window(slice(None), slice(None), slice(None))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Known:
     """Latents (b, c, t, h, w), known where the float mask (b or 1, 1, t, h, w) is 1, and how they are used.

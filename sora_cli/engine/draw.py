@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sora_cli.engine.backbones import Condition
 from sora_cli.engine.checkpoint import Mark, Point
+from sora_cli.engine.company import give_rooms
 from sora_cli.engine.conditions import conditions
 from sora_cli.engine.courses import plan_course
 from sora_cli.engine.going_on import going_on
@@ -27,6 +28,7 @@ from sora_cli.engine.pipeline import (
     holding,
     preview,
 )
+from sora_cli.engine.retouching import note_cast
 from sora_cli.engine.sample import Step
 from sora_cli.engine.studio import Studio, encoder_of, kept_at, latent_file, place_given, poses_file, stages_of
 from sora_cli.engine.work import Work
@@ -34,6 +36,7 @@ from sora_cli.machine import give_back_memory
 from sora_cli.media.picture import read_picture
 from sora_cli.model.vae.patch import PatchVAE
 
+OTHER = 100_003  # how far apart the seeds of courses are for the figures of one picture
 PREVIEW_SECONDS = 1.0  # at most one preview in so many
 
 
@@ -84,6 +87,8 @@ def _draw_board(studio: Studio, sampler: Sampler, board: int) -> None:
         _draw_level(studio, posed, board, index, stage, point, plans=index == 0 and course == "planned")
         if index == 0 and poses is not None and not told:
             find_poses(sampler, stage.level, _room(studio, board, 0), poses)
+    if told:
+        note_cast(studio, replace(sampler, poses=poses), board)
 
 
 def _point_on(studio: Studio, board: int) -> Point | None:
@@ -109,8 +114,14 @@ def _draw_level(
         start, latents = _begin(studio, sampler, board, index, stage)
     else:
         start, latents = _again(studio, board, index, stage)
-    if plans and sampler.poses is not None:  # also when work goes on: the same course follows from what is given
-        plan_course(sampler, stage.level, latents, sampler.poses, known, studio.work.request.seed + board)
+    if plans:  # also when work goes on: the same courses follow from what is given
+        for number, member in enumerate(sampler.cast):
+            seed = studio.work.request.seed + board + OTHER * number
+            alone = replace(sampler, words=replace(sampler.words, prompt=member.text)) if sampler.company else sampler
+            plan_course(alone, stage.level, latents, member.poses, known, seed, member.seen_in)
+        if sampler.company and not any(known):
+            meeting = any(member.meeting for member in sampler.company)
+            give_rooms([member.poses for member in sampler.company], stage.level, meeting=meeting)
     kept = kept_at(studio, canvas, stage.level, board)
     give_back_memory()
     how = "hold" if stage.holds else "refine" if index else "draft"

@@ -9,14 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sora_cli.engine.backbones import Backbone, DioramaBackbone
+from sora_cli.engine.backbones import Backbone, DioramaBackbone, Text
 from sora_cli.engine.boards import Given
 from sora_cli.engine.canvas import Level
+from sora_cli.engine.company import nouns_of, parts_of, parts_of_picture, prompts_of
 from sora_cli.engine.courses import plan_course
 from sora_cli.engine.footage import encoded, fitted, given_frames
 from sora_cli.engine.inside import covered, put_inside
-from sora_cli.engine.pipeline import Clearing, Sampler
-from sora_cli.engine.recognition import recognised, scene_of
+from sora_cli.engine.pipeline import Clearing, Member, Sampler
+from sora_cli.engine.recognition import recognised, scene_of, seen_in
 from sora_cli.engine.studio import (
     Studio,
     encoder_of,
@@ -77,6 +78,8 @@ def going_on(studio: Studio, sampler: Sampler, board: int) -> Going:
     if request.command == "edit" and request.mask is None and named is not None and SWAPPED < strength < 1:
         return _swapped(studio, sure, board, named)
     course: Course = "found" if drawn.start else "planned"
+    if not drawn.start and sampler.towards is None and (together := _together(studio, sure, board)):
+        return Going(together, course)
     if not drawn.edges:
         return Going(sure, "found" if named is None else course)
     sights = list(_sights(studio, sampler.backbone, board, drawn.edges, named))
@@ -92,6 +95,69 @@ def going_on(studio: Studio, sampler: Sampler, board: int) -> Going:
     going, shown = _saying(studio, sure, figure, _scene_in(studio, sampler.backbone, sights))
     _tell(studio, shown)
     return Going(going, course)
+
+
+def _together(studio: Studio, sampler: Sampler, board: int) -> Sampler | None:
+    """The sampler for several figures, if the words name several and all given frames show all of them.
+
+    What is said of the scene is all that the network is told in words: of one of the names it would draw another such
+    figure, as large as figures are that are alone.
+    """
+    assert isinstance(sampler.backbone, DioramaBackbone)
+    company, scenery = _company(studio, sampler.backbone, board)
+    if company and studio.work.film.boards[board].edges:
+        company, scene = _seen(studio, sampler.backbone, board, company)
+        if company and scene:
+            _tell(studio, [scene])
+            scenery = f"{scenery} {scene}".strip()
+    if not company:
+        return None
+    words = encoder_of(studio)(scenery, studio.work.request.negative) if scenery else sampler.words
+    return replace(sampler, words=words, company=company)
+
+
+def _company(studio: Studio, backbone: DioramaBackbone, board: int) -> tuple[tuple[Member, ...], str]:
+    """The figures that the words name, if they name several, each with words of its own; and what is said of all."""
+    model, parts = studio.work.model, parts_of(studio.work.request.prompt)
+    if len(parts) < 2 or model.vocabulary is None:
+        return (), ""
+    nouns = nouns_of(parts, model.vocabulary, chain.from_iterable(model.scenes))
+    if len(nouns) < 2:
+        return (), ""
+    told = prompts_of(parts, dict(zip(nouns, _named(backbone, texts_of(studio, nouns)), strict=True)))
+    if not told.prompts:
+        return (), ""
+    texts = texts_of(studio, list(told.prompts))
+    if _named(backbone, texts) != list(told.figures):  # a word by itself says another figure than beside others
+        return (), ""
+    members = (
+        Member((features[None], seen[None]), poses_file(studio, board, number), meeting=told.meeting)
+        for number, (features, seen) in enumerate(zip(*texts, strict=True))
+    )
+    return tuple(members), told.scenery
+
+
+def _named(backbone: DioramaBackbone, texts: Text) -> list[int | None]:
+    """Which figure each of some texts names."""
+    return [backbone.named((features[None], seen[None])) for features, seen in zip(*texts, strict=True)]
+
+
+def _seen(
+    studio: Studio, backbone: DioramaBackbone, board: int, company: Sequence[Member]
+) -> tuple[tuple[Member, ...], str | None]:
+    """Figures with the part of the picture in which all given frames show them, and the scene that these have, where
+    words say none; nobody, where one of them is not to be seen.
+    """
+    level, fps = studio.work.canvases[board].levels[0], float(studio.work.request.fps)
+    frames = list(_latents_of(studio, board, studio.work.film.boards[board].edges))
+    parts = parts_of_picture(level.latents(studio.work.model.grid)[1], len(company))
+    with studio.clock.stage("look"):
+        found = [seen_in(backbone, frames, level, fps, member.text, parts) for member in company]
+    if None in found:
+        return (), None
+    figure = backbone.named(company[0].text)
+    scene = _scene_in(studio, backbone, [Sight(level, frame, figure) for frame in frames])
+    return tuple(replace(member, seen_in=part) for member, part in zip(company, found, strict=True) if part), scene
 
 
 def _swapped(studio: Studio, sampler: Sampler, board: int, named: int) -> Going:
@@ -225,16 +291,21 @@ def _sights(
     studio: Studio, backbone: DioramaBackbone, board: int, frames: Sequence[Given], told: int | None
 ) -> Iterator[Sight]:
     """What each of some given frames shows; which figure it is words may have `told`."""
-    work, canvas = studio.work, studio.work.canvases[board]
-    level, fps = canvas.levels[0], float(work.request.fps)
-    assert isinstance(studio.vae, PatchVAE)
+    level, fps = studio.work.canvases[board].levels[0], float(studio.work.request.fps)
     with studio.clock.stage("look"):
-        texts = texts_of(studio, list(map(_one, work.model.figures)))
-        for given in frames:
-            (pixels,) = given_frames(studio.sources[given.source], given)
-            (latent,) = encoded(studio.vae, iter([fitted(pixels, canvas, level)]), 1, opening=True)
-            frame = latent[:, :, None]
+        texts = texts_of(studio, list(map(_one, studio.work.model.figures)))
+        for frame in _latents_of(studio, board, frames):
             yield Sight(level, frame, recognised(backbone, frame, level, fps, texts, told))
+
+
+def _latents_of(studio: Studio, board: int, frames: Sequence[Given]) -> Iterator[Tensor]:
+    """Each of some given frames as it is at the first level, (1, c, 1, h, w)."""
+    canvas = studio.work.canvases[board]
+    assert isinstance(studio.vae, PatchVAE)
+    for given in frames:
+        (pixels,) = given_frames(studio.sources[given.source], given)
+        (latent,) = encoded(studio.vae, iter([fitted(pixels, canvas, canvas.levels[0])]), 1, opening=True)
+        yield latent[:, :, None]
 
 
 def _scene_of(studio: Studio, backbone: DioramaBackbone, sight: Sight) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 from sora_cli.engine.backbones import DioramaBackbone, Figure, Place
 from sora_cli.engine.canvas import Level
 from sora_cli.engine.courses import plan_course
-from sora_cli.engine.denoiser import Window
+from sora_cli.engine.denoiser import WHOLE_PICTURE
 from sora_cli.engine.job import LatentFile
 from sora_cli.engine.pipeline import Kept, Sampler, words_at
 from sora_cli.engine.reel import Span
@@ -29,7 +29,7 @@ def covered(sampler: Sampler, level: Level, poses: LatentFile) -> Tensor:
         span = Span(start, stop, start, stop)
         pose = Pose.of(poses.read(start, stop).to(sampler.backbone.device))
         words = words_at(sampler, span, poses.frames).prompt
-        place = Place(level, Window(slice(None), slice(None), slice(None)), span, sampler.fps, Figure(words, pose))
+        place = Place(level, WHOLE_PICTURE, span, sampler.fps, (Figure(words, pose),))
         cover = sampler.backbone.cover(place).cpu()
         total, most = total + cover.sum(0), torch.maximum(most, cover.amax(0))
     return torch.stack([total / poses.frames, most])

@@ -36,13 +36,19 @@ ENLARGED = 58
 DECODED = 36
 DECODED_TWICE = 52  # where the pictures before are kept too
 JOINED = 9
+# While figures are drawn sharp: bytes for each pixel of a strip, for each of the picture, and their loops of pictures.
+SHARPENED = 220
+SHOWN = 60
+LOOPS = 50 * MB
+STRIP = 2**18  # pixels that are drawn sharp together, about
 
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
     """What a model takes, in bytes: libraries, its largest networks at once, its autoencoder alone, activations of a
     patch while its window is denoised, of a latent while its tile is decoded, of a latent of the whole picture while
-    any tile is, and for each value of a decoded frame. In `strips`, tiles are as wide as the picture.
+    any tile is, and for each value of a decoded frame. In `strips`, tiles are as wide as the picture; where it
+    `retouches`, figures are drawn sharp in decoded frames.
     """
 
     libraries: int
@@ -54,6 +60,7 @@ class Footprint:
     value: int
     channels: int
     strips: bool = False
+    retouches: bool = False
 
 
 def footprint_of(model: Model) -> Footprint:
@@ -74,7 +81,8 @@ def footprint_of(model: Model) -> Footprint:
         case DiTSpec() as dit, PatchVAESpec() as vae:
             token = FLOAT * (36 * dit.width + 16 * dit.conv_width)
             tile = FLOAT * 176 * vae.tail_width
-            return Footprint(LIBRARIES, networks, sizes["vae"], token, tile, 0, DECODED, channels)
+            retouches = model.specs.retouch is not None
+            return Footprint(LIBRARIES, networks, sizes["vae"], token, tile, 0, DECODED, channels, retouches=retouches)
     raise TypeError(f"no footprint is known for {type(model.specs.dit).__name__}")
 
 
@@ -150,13 +158,15 @@ def _with_tiles(
     whole = rows * columns * frames * latent
     picture = last.width * last.height * 3
     outer = (min(side, rows) + 10) * (columns if footprint.strips else min(side, columns) + 10)
-    decoded = outer * footprint.tile + rows * columns * footprint.latent + picture * footprint.value
+    sharpened = min(picture // 3, STRIP) * SHARPENED + picture // 3 * SHOWN
+    pixels = max(outer * footprint.tile, sharpened * (footprint.retouches and drawn))  # one after the other
+    decoded = pixels + rows * columns * footprint.latent + picture * footprint.value
     joined = picture * JOINED * media.joined + media.read * media.beside
     enlarged = picture * ENLARGED if len(canvas.levels) > 1 else 0
     denoise = max(seen * footprint.token + WHOLES * whole + decoded * media.preview, enlarged)
     return MemoryPlan(
         libraries=footprint.libraries,
-        networks=footprint.networks if drawn else footprint.autoencoder,
+        networks=footprint.networks + LOOPS * footprint.retouches if drawn else footprint.autoencoder,
         encode=picture * ENCODED + media.read if media.read else 0,
         denoise=denoise if drawn else 0,
         decode=decoded + joined + media.written,

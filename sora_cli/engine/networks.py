@@ -16,6 +16,7 @@ from sora_cli.model.artwork import Filed
 from sora_cli.model.clip import clip_vision, encode_picture
 from sora_cli.model.cogvideox import CogVideoXTransformer
 from sora_cli.model.dit import DiT
+from sora_cli.model.retouch import Retouch
 from sora_cli.model.t5 import WIDE, encode_t5, t5
 from sora_cli.model.text import Bert, dequantised, encode
 from sora_cli.model.vae.cogvideox import CogVideoXVAE
@@ -33,6 +34,7 @@ from sora_weights.spec import (
     DiTSpec,
     Model,
     PatchVAESpec,
+    RetouchSpec,
     T5Spec,
     TextSpec,
     WanSpec,
@@ -48,6 +50,7 @@ BUILDERS: Mapping[type, Callable[..., nn.Module]] = {
     WanSpec: WanTransformer,
     CogVideoXSpec: CogVideoXTransformer,
     PatchVAESpec: PatchVAE,
+    RetouchSpec: Retouch,
     WanVAESpec: WanVAE,
     CogVideoXVAESpec: CogVideoXVAE,
     T5Spec: t5,
@@ -60,7 +63,7 @@ def check_parts(model: Model) -> None:
 
     Raises WeightsError("bad_weights") naming the file and the key.
     """
-    for name in ("dit", "vae", "text", "image"):
+    for name in ("dit", "vae", "text", "image", "retouch"):
         spec = getattr(model.specs, name)
         if type(spec) in BUILDERS:
             with torch.device("meta"):
@@ -137,6 +140,13 @@ def load_vae(model: Model, device: str, precision: Precision) -> Autoencoder:
     if isinstance(model.specs.vae, PatchVAESpec):
         return _narrowed(_loaded(model, "vae", device, torch.float32), precision.autoencoder)
     return _loaded(model, "vae", device, precision.autoencoder)
+
+
+def load_retouch(model: Model, device: str, precision: Precision) -> tuple[Retouch, Filed]:
+    """What draws diorama's figures sharp in decoded frames, and the pictures of all figures."""
+    assert isinstance(model.specs.dit, DiTSpec)
+    network = _narrowed(_loaded(model, "retouch", device, torch.float32), precision.autoencoder)
+    return network, Filed(model.parts["figures"], model.specs.dit.artwork)
 
 
 def load_picture_encoder(model: Model, device: str, precision: Precision) -> PictureEncoder:

@@ -21,6 +21,7 @@ from sora_cli.engine.canvas import Canvas, Level, levels_from
 from sora_cli.engine.checkpoint import Point
 from sora_cli.engine.decode import decode_frames, decode_groups
 from sora_cli.engine.denoiser import (
+    WHOLE_PICTURE,
     Denoiser,
     Known,
     Window,
@@ -104,6 +105,18 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """One of several figures: the text that tells it and what it does, where it stands in each latent frame, the part
+    of the picture in which it is to be seen in given frames, and whether it is `meeting` others on its way.
+    """
+
+    text: Text
+    poses: LatentFile
+    seen_in: Window = WHOLE_PICTURE
+    meeting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Sampler:
     """Everything that denoising needs and that no level changes."""
 
@@ -118,6 +131,14 @@ class Sampler:
     towards: Conditioning | None = None  # what the words have become by the end of the video
     poses: LatentFile | None = None  # of the figure in every latent frame, where these are known
     reliance: float = 0.0  # on the memory of figures, beyond what the network learned, in logits
+    company: tuple[Member, ...] = ()  # the figures in a picture of several, in the place of the one of `poses`
+
+    @property
+    def cast(self) -> tuple[Member, ...]:
+        """Every figure whose place is known."""
+        if self.company or self.poses is None:
+            return self.company
+        return (Member(self.words.prompt, self.poses),)
 
 
 def encode_words(
@@ -373,10 +394,10 @@ def _denoiser(
     frames = span.stop - span.start
     most = stage.guidance if known is None or start is not None else sampler.flow.known_guidance
     guidance = min(stage.guidance, most)
-    figure = None
-    if sampler.poses is not None:
-        pose = Pose.of(sampler.poses.read(span.start, span.stop).to(sampler.backbone.device))
-        figure = Figure(sampler.words.prompt, pose)
+    figures = tuple(
+        Figure(member.text, Pose.of(member.poses.read(span.start, span.stop).to(sampler.backbone.device)))
+        for member in sampler.cast
+    )
 
     def within(window: Window) -> Denoiser:
         if stage.smooth and start is not None:
@@ -386,7 +407,7 @@ def _denoiser(
         part = known.crop(window) if known else None
         reliance = Reliance(sampler.reliance, sampler.flow.persistence)
         shown = part if in_part and sampler.known_mode == "native" else None
-        place = Place(stage.level, window, span, sampler.fps, figure, reliance, shown)
+        place = Place(stage.level, window, span, sampler.fps, figures, reliance, shown)
 
         def told(text: Text) -> Denoiser:
             return from_network(sampler.backbone.bind(text, place, sampler.condition), stage.prediction, part)
@@ -405,14 +426,13 @@ def find_poses(sampler: Sampler, level: Level, latents: LatentFile, poses: Laten
     The network is shown the draft a little noisy, as it is used to, always with the same noise.
     """
     assert isinstance(sampler.backbone, DioramaBackbone)  # only diorama is drafted small
-    whole = Window(slice(None), slice(None), slice(None))
     for start in range(0, latents.frames, sampler.flow.window):
         stop = min(start + sampler.flow.window, latents.frames)
         x0, timesteps = latents.read(start, stop), torch.full((1, stop - start), SEEN_AT)
         noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(start))
         x = torch.lerp(x0, noise, SEEN_AT).to(sampler.backbone.device)
         span = Span(start, stop, start, stop)
-        words, place = words_at(sampler, span, latents.frames), Place(level, whole, span, sampler.fps)
+        words, place = words_at(sampler, span, latents.frames), Place(level, WHOLE_PICTURE, span, sampler.fps)
         pose = sampler.backbone.pose(x, timesteps.to(x.device), words.prompt, place)
         poses.write(start, pose.numbers())
     steady(sampler, poses, torch.ones(poses.frames))

@@ -4,21 +4,24 @@ A denoiser that is told what a picture shows denoises it better (Li et al. 2023,
 Zero-Shot Classifier, arXiv:2303.16203, section 3). So the names of all figures are tried on a noisy given frame.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
 from einops import rearrange
 from torch import Tensor
 
 from sora_cli.engine.backbones import DioramaBackbone, Place, Text
 from sora_cli.engine.canvas import Level
-from sora_cli.engine.denoiser import Window
+from sora_cli.engine.denoiser import WHOLE_PICTURE, Window
 from sora_cli.engine.reel import Span
 
 NOISE = 0.4  # at which names matter: with less the picture says all, with more it says nothing
 NOISIER = 0.92  # the same for scenes, which colours say long before shapes are seen
 LIKELIEST = 8  # names with which it is denoised best are looked at closely
-TELLING = 0.9  # share of the usual error that the right name leaves at most: up to 0.86 of ours, 0.87 of real footage
-ALIKE = 0.55  # of colours with the figure's own, at least
-APART = 0.085  # colours from 0 to 1 on the average, at most: ours are 0.02 to 0.09, of real footage 0.09 and more
+TELLING = 0.9  # share of the usual error that the right name leaves at most: up to 0.90 of ours, 0.87 of real footage
+ALIKE = 0.75  # of colours with the figure's own, at least: ours are 0.87 and more, of real footage up to 0.48
+APART = 0.065  # colours from 0 to 1 on the average, at most: ours are 0.02 to 0.06, of real footage 0.10 and more
 LENIENT = 0.75  # of either is enough where the words say the same
 AT_ONCE = 7  # names tried together
 
@@ -49,6 +52,22 @@ def recognised(
 
 
 @torch.no_grad()
+def seen_in(
+    backbone: DioramaBackbone, frames: Sequence[Tensor], level: Level, fps: float, text: Text, parts: Sequence[Window]
+) -> Window | None:
+    """The part of the picture in which all of some frames of latents (1, c, 1, h, w) show the figure that a text is
+    about, or None where none does.
+    """
+    alike = []
+    for part in parts:
+        place = replace(_picture(level, fps), window=part)
+        seen = (backbone.likeness(frame[..., part.w].to(backbone.device), text, place)[0] for frame in frames)
+        alike.append(min(seen))
+    best = max(range(len(parts)), key=alike.__getitem__)
+    return parts[best] if alike[best] > ALIKE * LENIENT else None
+
+
+@torch.no_grad()
 def scene_of(backbone: DioramaBackbone, frame: Tensor, level: Level, fps: float, texts: Text) -> int:
     """Which of n texts, features (n, m, e), goes best with a frame of latents (1, c, 1, h, w). They name what it shows,
     and one scene each.
@@ -57,7 +76,7 @@ def scene_of(backbone: DioramaBackbone, frame: Tensor, level: Level, fps: float,
 
 
 def _picture(level: Level, fps: float) -> Place:
-    return Place(level, Window(slice(None), slice(None), slice(None)), Span(0, 1, 0, 1), fps)
+    return Place(level, WHOLE_PICTURE, Span(0, 1, 0, 1), fps)
 
 
 def _errors(backbone: DioramaBackbone, frame: Tensor, place: Place, texts: Text, level: float) -> Tensor:

@@ -121,6 +121,7 @@ def _write(studio: "Studio", latents: list[LatentFile], delivery: Delivery) -> W
 def _frames(studio: "Studio", board: int, latents: LatentFile, notes: list[str]) -> "Iterator[np.ndarray]":
     """All frames of a board's canvas as they are decoded; a fallback is noted."""
     from sora_cli.engine.decode import decode_frames, frames_of, in_smaller_tiles, steadied
+    from sora_cli.engine.retouching import retouched
 
     work = studio.work
 
@@ -134,7 +135,7 @@ def _frames(studio: "Studio", board: int, latents: LatentFile, notes: list[str])
 
     groups = in_smaller_tiles(decode, work.memory.tile_side, tell)
     if work.flow.steady and not all(work.known(board)):
-        groups = steadied(groups)
+        groups = retouched(studio, board, steadied(groups))  # not before: what moves sharply would be spread too
     return frames_of(groups, work.canvases[board])
 
 

@@ -78,10 +78,10 @@ def latent_file(studio: Studio, canvas: Canvas, level: Level, name: str) -> Late
     return studio.job.latents(name, canvas.latent_frames, shape)
 
 
-def poses_file(studio: Studio, board: int) -> LatentFile:
-    """The file for where the figure of a board stands in each latent frame: `Pose.numbers`, as if they were latents."""
+def poses_file(studio: Studio, board: int, figure: int = 0) -> LatentFile:
+    """The file for where a figure of a board stands in each latent frame: `Pose.numbers`, as if they were latents."""
     shape = (len(fields(Pose)), 1, 1)
-    return studio.job.latents(f"board{board}-poses", studio.work.canvases[board].latent_frames, shape)
+    return studio.job.latents(f"board{board}-poses{figure}", studio.work.canvases[board].latent_frames, shape)
 
 
 def place_given(

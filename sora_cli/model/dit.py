@@ -6,6 +6,7 @@ known frame beside every frame, so that carrying content over time is easy, and 
 where in the picture its figure stands, sees it drawn there, and takes of both as much as it trusts.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -14,10 +15,23 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from sora_cli.model.artwork import RATE
 from sora_cli.model.course import Course
 from sora_cli.model.layers import FrameConv, FrameResidual, Projector, RMSNorm, learned, masked, sinusoid
 from sora_cli.model.recall import Memory, Pointer, Recall, Sheet
-from sora_cli.model.tracing import BARE, GREY, Area, Pose, Traced, behind_figures, fit_pose, moments, steadied, traced
+from sora_cli.model.tracing import (
+    BARE,
+    GREY,
+    Actor,
+    Area,
+    Pose,
+    Traced,
+    behind_figures,
+    fit_pose,
+    moments,
+    steadied,
+    traced,
+)
 from sora_kernels import gated_residual, layer_norm_modulate, linear_gelu, qk_norm_rope_attention, rope_table
 from sora_weights.spec import DiTSpec
 
@@ -25,7 +39,7 @@ KNOWN = 0.25  # frames at most this noisy are worth copying from
 ROTARY_THETA = 100.0
 UNITS = 8.0  # rotary positions across a square picture, whatever its pixels
 WAVES = 5  # that say where a latent lies, from a quarter of one along a picture's shorter side on, each twice as short
-RATE = 6.0  # rotary positions in a second
+TURNS = 6.0  # rotary positions in a second
 ENOUGH = 0.25  # a latent with so much of the figure in it may be taken as it is traced
 MOSTLY = 0.5  # a latent with so much of the figure in it says what that looks like
 WHOLLY = 0.5  # from this timestep on a figure may be taken as it is traced; less of it where less noise is left
@@ -35,6 +49,8 @@ STILL = 0.15  # of a latent's deviation: what is off by less between known frame
 SUREST = 0.1  # what is doubted of a pose at timestep 0; at 1 it is one more
 DISTRUST = -2.0  # logit of the share that is taken from what is at hand at the beginning of training
 PACES = (1.0, 0.0)  # of animations: the usual one, and standing still
+COARSE = 1 / 6  # seconds between the moments of an animation that are tried first
+FINE = 2  # pictures of it to either side of the best of these that are tried then
 STILL_RATE = 6.0  # latent frames a second that a single picture is said to have
 
 
@@ -297,7 +313,7 @@ class DiT(nn.Module):
         columns = _patch_centres(place.columns, patch) * place.width[:, None] / side * UNITS
         b, t, h, w = len(rows), place.seconds.shape[1], rows.shape[1], columns.shape[1]
         axes = (
-            repeat(place.seconds * RATE, "b t -> b t h w", h=h, w=w),
+            repeat(place.seconds * TURNS, "b t -> b t h w", h=h, w=w),
             repeat(rows, "b h -> b t h w", t=t, w=w),
             repeat(columns, "b w -> b t h w", t=t, h=h),
         )
@@ -374,7 +390,12 @@ class DiT(nn.Module):
 
     def trace(self, pose: Pose, text: Tensor, seen: Tensor, place: Place) -> Traced:
         """The figure that the text is about, as it stands in a pose; nothing where there is none."""
-        return self._figure(pose, *self.memory.find(text, seen), place)
+        return self.trace_all([(pose, text, seen)], place)
+
+    def trace_all(self, told: Sequence[tuple[Pose, Tensor, Tensor]], place: Place) -> Traced:
+        """All figures that texts are about, as each stands in its pose, those that come later in front."""
+        actors = [self.actor(pose, *self.memory.find(text, seen), place) for pose, text, seen in told]
+        return self._figures(actors, place)
 
     def pose(self, x: Tensor, timesteps: Tensor, text: Tensor, seen: Tensor, place: Place) -> Pose:
         """Where the network sees the figure that the text is about; arguments as in `forward`."""
@@ -387,15 +408,16 @@ class DiT(nn.Module):
         """
         (who, found), scaled = self.memory.find(text, seen), x / self._spread
         gone = place.seconds - place.seconds[:, :1]
-        loop, keys = self.memory.loops[who], self.memory.keys[who]
-        starts = torch.arange(int(keys), device=x.device) * loop / keys
-        tried = [start + pace * gone for pace in (PACES if x.shape[2] > 1 else PACES[:1]) for start in starts]
-        errors = []
-        for moment in tried:
+
+        def error(moment: Tensor) -> float:
             figure = self._figure(replace(pose, moment=moment), who, found, place)
             off = (self._composed(figure, scaled) - scaled) ** 2
-            errors.append((off.mean(1, keepdim=True) * figure.cover).sum() / figure.cover.sum().clamp(min=1))
-        return tried[int(torch.stack(errors).argmin())]
+            return ((off.mean(1, keepdim=True) * figure.cover).sum() / figure.cover.sum().clamp(min=1)).item()
+
+        starts, paces = torch.arange(0, self.memory.loop(who), COARSE), PACES if x.shape[2] > 1 else PACES[:1]
+        tried = [start + pace * gone for pace in paces for start in starts.tolist()]
+        best = min(tried, key=error)
+        return min((best + off for off in (torch.arange(-FINE, FINE + 1) / RATE).tolist()), key=error)
 
     @torch.no_grad()
     def likeness(self, x: Tensor, text: Tensor, seen: Tensor, place: Place) -> tuple[float, float]:
@@ -532,15 +554,22 @@ class DiT(nn.Module):
         return (colours + rearrange(self.memory.tone, "k -> k 1 1 1")).clamp(0, 1)
 
     @torch.no_grad()
-    def _figure(self, pose: Pose, figure: Tensor, found: Tensor, place: Place) -> Traced:
-        """The figures (b,) of the memory as they move; nothing where none is `found`, b values."""
-        there = replace(pose, there=pose.there * found.float().view(-1, 1))
-        pictures, side = partial(self.memory.picture, figure), self.spec.artwork
+    def _figures(self, actors: Sequence[Actor], place: Place) -> Traced:
+        """Figures of the memory as they move."""
         patches, plain = self.memory.patches, self.memory.plain
         if place.seconds.shape[1] == 1:
-            return traced([there], pictures, side, patches.sum(2, keepdim=True), plain, place.area)
-        poses = moments(there, place.seconds, place.rate, self.spec.time)
-        return traced(poses, pictures, side, patches, plain, place.area)
+            patches = patches.sum(2, keepdim=True)
+        return traced(actors, patches, plain, place.area)
+
+    def actor(self, pose: Pose, figure: Tensor, found: Tensor, place: Place) -> Actor:
+        """One of the figures (b,) of the memory as it moves; nothing where none is `found`, b values."""
+        there = replace(pose, there=pose.there * found.float().view(-1, 1))
+        poses = moments(there, place.seconds, place.rate, self.spec.time) if place.seconds.shape[1] > 1 else (there,)
+        return Actor(poses, partial(self.memory.picture, figure), self.spec.artwork)
+
+    def _figure(self, pose: Pose, figure: Tensor, found: Tensor, place: Place) -> Traced:
+        """One figure as it moves, as in `actor`."""
+        return self._figures([self.actor(pose, figure, found, place)], place)
 
     def _keys(self, mask: Tensor | None, words: int) -> Tensor | None:
         """Which keys of the attention are real: the patches of a padded batch, then all text tokens."""

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from sora_cli.model.artwork import Artwork
+from sora_cli.model.artwork import RATE, Artwork, picture_at
 from sora_cli.model.layers import RMSNorm, learned
 from sora_kernels import attention
 from sora_weights.spec import DiTSpec
@@ -25,9 +25,8 @@ class Memory(nn.Module):
     """Pictures of figures under the meaning of their names, and sheets of latents of them, as they face left and in the
     mirror.
 
-    The pictures are `artwork`, which whoever builds the network puts there; `keys` says how many there are of a figure,
-    and `loops` in how many seconds they follow each other round. `patches` and `plain` make scaled latents of frames,
-    `tints` and `tone` the mean colour of scaled latents.
+    The pictures are `artwork`, which whoever builds the network puts there. `patches` and `plain` make scaled latents
+    of frames, `tints` and `tone` the mean colour of scaled latents.
     """
 
     artwork: Artwork
@@ -35,8 +34,6 @@ class Memory(nn.Module):
     centre: Tensor
     names: Tensor
     sheets: Tensor
-    keys: Tensor
-    loops: Tensor
     patches: Tensor
     plain: Tensor
     tints: Tensor
@@ -48,8 +45,6 @@ class Memory(nn.Module):
         self.register_buffer("centre", torch.zeros(spec.text_width))  # the mean of all text features
         self.register_buffer("names", torch.zeros(spec.figures, spec.text_width))  # unit vectors
         self.register_buffer("sheets", torch.zeros(spec.figures, spec.views, spec.channels + 1, side, side))
-        self.register_buffer("keys", torch.ones(spec.figures, dtype=torch.int32))
-        self.register_buffer("loops", torch.ones(spec.figures))
         self.register_buffer("patches", torch.zeros(spec.channels, 3, spec.time, spec.space, spec.space))
         self.register_buffer("plain", torch.zeros(spec.channels))
         self.register_buffer("tints", torch.zeros(3, spec.channels))
@@ -74,16 +69,15 @@ class Memory(nn.Module):
         tokens = rearrange(embedded, "(b views) d h w -> b (views h w) d", b=len(figure)) + self.place
         return Sheet(tokens, figure, found[:, None, None].to(tokens.dtype))
 
+    def loop(self, figure: Tensor) -> float:
+        """How many seconds the animation of a figure (1,) takes."""
+        return int(self.artwork.counts(figure)) / RATE
+
     def picture(self, figures: Tensor, seconds: Tensor, level: int) -> Tensor:
         """Figures (b,) as they are so many `seconds` (b,) into their loops, `level` times halved: (b, 4, P, P) in
         [0, 1].
         """
-        count = self.keys[figures].long()
-        at = (seconds / self.loops[figures] % 1) * count
-        before = at.long() % count
-        share = rearrange((at - at.floor()).float(), "b -> b 1 1 1")
-        one, next_one = (self.artwork.keys(level, figures, key).float() for key in (before, (before + 1) % count))
-        return torch.lerp(one, next_one, share) / 255
+        return picture_at(self.artwork, figures, seconds, level)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

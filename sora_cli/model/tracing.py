@@ -211,28 +211,39 @@ Pictures = Callable[[Tensor, int], Tensor]
 multiplied by coverage."""
 
 
-def traced(poses: Sequence[Pose], pictures: Pictures, side: int, patches: Tensor, plain: Tensor, area: Area) -> Traced:
-    """Figures as they stand in each of the frames of every latent frame.
+class Actor(NamedTuple):
+    """A figure in each of the frames of every latent frame: its poses in these, and its pictures, the largest of which
+    have `side` pixels.
+    """
 
-    The largest `pictures` have `side` pixels. `patches` (c, 3, T, s, s), T the number of `poses`, and `plain` (c,) make
-    latents of pictures in [0, 1].
+    poses: Sequence[Pose]
+    pictures: Pictures
+    side: int
+
+
+def traced(actors: Sequence[Actor], patches: Tensor, plain: Tensor, area: Area) -> Traced:
+    """Figures as they stand, those that come later in front.
+
+    `patches` (c, 3, T, s, s), T the number of poses of each, and `plain` (c,) make latents of pictures in [0, 1].
     """
     apart, space = rearrange(patches, "c k T p q -> T (k c) 1 p q"), patches.shape[-1]
-    nothing = _nothing(patches, area)
+    nothing, count = _nothing(patches, area), patches.shape[2]
+    reaching = [_reaching(actor.poses, area, space) for actor in actors]
     frames = []
-    for at, here in enumerate(_reaching(poses, area, space)):  # one by one: pixels are many
+    for at in range(actors[0].poses[0].x.shape[1]):  # one by one: pixels are many
+        here = [actor for actor, reaches in zip(actors, reaching, strict=True) if reaches[at]]
         parts = [] if here else [nothing]
-        for pose, kernel in zip(poses, apart, strict=True) if here else ():
-            pixels = _pixels(pictures, side, pose, at, space, area)
-            light = F.conv2d(pixels[:, :3], kernel, stride=space, groups=3)
-            behind = F.conv2d(1 - pixels[:, 3:], kernel, stride=space)
-            parts.append(torch.cat([light, behind, F.avg_pool2d(pixels, space) / len(poses)], 1))
+        for part in range(count) if here else ():
+            pixels = figure_pixels(here, part, at, space, area)
+            light = F.conv2d(pixels[:, :3], apart[part], stride=space, groups=3)
+            behind = F.conv2d(1 - pixels[:, 3:], apart[part], stride=space)
+            parts.append(torch.cat([light, behind, F.avg_pool2d(pixels, space) / count], 1))
         frames.append(torch.stack(parts).sum(0))
     video = torch.stack(frames, 2)
     both, pooled = video[:, :-4], video[:, -4:]
     light, behind = rearrange(both, "b (two k c) t h w -> two b c k t h w", two=2, k=3)
-    there = rearrange(poses[0].there, "b t -> b 1 t 1 1")
-    return Traced(light, behind, plain, pooled[:, :3], pooled[:, 3:], there)
+    there = torch.stack([actor.poses[0].there for actor in actors]).amax(0)
+    return Traced(light, behind, plain, pooled[:, :3], pooled[:, 3:], rearrange(there, "b t -> b 1 t 1 1"))
 
 
 def _nothing(patches: Tensor, area: Area) -> Tensor:
@@ -259,13 +270,24 @@ def _reaching(poses: Sequence[Pose], area: Area, space: int) -> list[bool]:
     return reaching.any(0).tolist()
 
 
-def _pixels(pictures: Pictures, side: int, pose: Pose, at: int, space: int, area: Area) -> Tensor:
-    """Frame number `at` of figures in pixels, (b, 4, H, W)."""
+def figure_pixels(actors: Sequence[Actor], part: int, at: int, space: int, area: Area) -> Tensor:
+    """Figures in pixels, as they stand in frame number `part` of latent frame number `at`, those that come later in
+    front (Porter & Duff 1984, Compositing Digital Images), in all latents of an area: (b, 4, H, W).
+    """
+    whole: Tensor | None = None
+    for actor in actors:
+        drawn = _alone(actor, actor.poses[part], at, space, area)
+        whole = drawn if whole is None else drawn + (1 - drawn[:, 3:]) * whole
+    assert whole is not None
+    return whole
+
+
+def _alone(actor: Actor, pose: Pose, at: int, space: int, area: Area) -> Tensor:
     size = pose.size[:, at] * area.side[:, 0]
     u = _across(area.columns, space, pose.x[:, at] * area.width, size) * (1 - 2 * pose.mirrored[:, at, None])
     v = _across(area.rows, space, pose.y[:, at] * area.height, size)
     u, v = torch.broadcast_tensors(u[:, None, :], v[:, :, None])  # type: ignore[no-untyped-call]
-    drawn = _sampled(partial(pictures, pose.moment[:, at]), side, torch.stack([u, v], -1), size)
+    drawn = _sampled(partial(actor.pictures, pose.moment[:, at]), actor.side, torch.stack([u, v], -1), size)
     return drawn * rearrange(pose.there[:, at], "b -> b 1 1 1")
 
 

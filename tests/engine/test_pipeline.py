@@ -104,8 +104,8 @@ def test_a_window_is_told_the_poses_of_its_own_frames(tmp_path: Path):
     watching, _ = drawn(tmp_path, FLOW, 12, poses)
     for place, _, _ in watching.asked:
         there = [float(index) for index in range(place.span.start, place.span.stop)]
-        assert place.figure is not None
-        assert place.figure.pose.x[0].tolist() == there
+        (figure,) = place.figures
+        assert figure.pose.x[0].tolist() == there
 
 
 def test_every_frame_of_a_draft_has_a_pose_and_it_is_always_the_same(tmp_path: Path):

@@ -1,5 +1,6 @@
 """The memory: found by meaning, copied from, and without any say where nothing was found."""
 
+import zipfile
 from functools import cache
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 
 from sora_cli.engine.devices import Precision
 from sora_cli.engine.networks import load_backbone, load_bert
-from sora_cli.model.artwork import Drawn, Filed, halved, write_artwork
+from sora_cli.model.artwork import RATE, Drawn, Filed, halved, name_of, write_artwork
 from sora_cli.model.recall import Memory, Pointer, Recall
 from sora_weights.errors import WeightsError
 from sora_weights.registry import find_model
@@ -47,41 +48,76 @@ def test_nothing_found_adds_nothing():
         assert (recall(x, sheet).abs().max().item() == 0) == silent
 
 
-def test_figures_move_through_their_keys_and_round_again():
+def test_figures_move_through_their_pictures_and_round_again():
     made = memory()
-    made.keys.copy_(torch.tensor([1, 4, 2]))
-    made.loops.copy_(torch.tensor([1.0, 2.0, 1.0]))
-    shades = torch.tensor(
-        [9, 0, 10, 20, 30, 50, 60], dtype=torch.uint8
-    )  # of the keys of each figure, one after another
+    shades = torch.tensor([9, 0, 10, 20, 30, 50, 60], dtype=torch.uint8)  # of each figure, one after another
     made.artwork = Drawn([shades.view(7, 1, 1, 1).expand(7, 4, 16, 16)], torch.tensor([0, 1, 5]))
-    for figure, seconds, shade in (
-        (0, 0.7, 9.0),
-        (1, 0.0, 0.0),
-        (1, 0.5, 10.0),
-        (1, 0.75, 15.0),
-        (1, 1.75, 15.0),  # between the last key and the first
-        (1, 2.5, 10.0),
-        (1, -0.5, 30.0),
-        (2, 0.5, 60.0),
+    for figure, pictures, shade in (
+        (0, 17, 9),
+        (1, 0, 0),
+        (1, 1, 10),
+        (1, 1.4, 10),  # the nearest one
+        (1, 3.6, 0),  # between the last and the first
+        (1, 5, 10),
+        (1, -1, 30),
+        (2, 3, 60),
     ):
-        picture = made.picture(torch.tensor([figure]), torch.tensor([seconds]), 0)
-        assert torch.allclose(picture * 255, torch.tensor(shade)), (figure, seconds)
+        picture = made.picture(torch.tensor([figure]), torch.tensor([pictures / RATE]), 0)
+        assert torch.allclose(picture * 255, torch.tensor(float(shade))), (figure, pictures)
+    assert made.loop(torch.tensor([1])) == 4 / RATE
 
 
-def test_pictures_in_a_file_are_read_as_they_are_in_memory(tmp_path: Path):
+@pytest.fixture
+def coarse() -> torch.Tensor:
+    """Three pictures that compression does little to, (3, 4, 16, 16) uint8."""
     torch.manual_seed(0)
-    coarse = torch.nn.functional.interpolate(torch.rand(3, 4, 4, 4), (16, 16), mode="bilinear")
-    coarse[:, :3] *= coarse[:, 3:]
-    pictures = (coarse * 255).round().byte()
-    path = write_artwork(tmp_path / "figures.zip", pictures, [2, 1], quality=100)
-    keys = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 0])
+    made = torch.nn.functional.interpolate(torch.rand(3, 4, 4, 4), (16, 16), mode="bilinear")
+    made[:, :3] *= made[:, 3:]
+    return (made * 255).round().byte()
+
+
+def test_pictures_in_a_file_are_read_as_they_are_in_memory(tmp_path: Path, coarse):
+    path = write_artwork(tmp_path / "figures.zip", coarse, [2, 1], quality=4)
+    filed, held = Filed(path, 16), Drawn(halved(coarse), torch.tensor([0, 2]))
+    wanted = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 0])
+    assert filed.counts(wanted[0]).tolist() == held.counts(wanted[0]).tolist() == [2, 2, 1]
     for level in (0, 2):
-        filed = Filed(path, 16).keys(level, *keys)
-        held = Drawn(halved(pictures), torch.tensor([0, 2])).keys(level, *keys)
-        assert (filed.float() - held.float()).abs().mean() < 4
-    with pytest.raises(WeightsError, match="16x16, not 32x32"):
-        Filed(path, 32).keys(0, torch.tensor([0]), torch.tensor([0]))
+        off = filed.pictures(level, *wanted).float() - held.pictures(level, *wanted).float()
+        assert off.abs().mean() < 3
+
+
+def test_the_same_pictures_make_the_same_file(tmp_path: Path, coarse):
+    one, other = (write_artwork(tmp_path / name, coarse, [3]).read_bytes() for name in ("a.zip", "b.zip"))
+    assert one == other
+
+
+def test_films_that_are_none_are_refused(tmp_path: Path, coarse):
+    path = write_artwork(tmp_path / "figures.zip", coarse, [3])
+    with pytest.raises(WeightsError, match=r"no H\.264 film of 32x64"):
+        Filed(path, 32).counts(torch.tensor([0]))
+    with pytest.raises(WeightsError, match=r"001\.mkv"):
+        Filed(path, 16).counts(torch.tensor([1]))
+    film = zipfile.ZipFile(path).read(name_of(0))
+    for bad in (
+        b"no film at all",
+        film[: len(film) // 3],
+        bytes(16**3),
+        film.replace(b"V_MPEG4/ISO/AVC", b"V_NOTHING/AT/ALL"),
+    ):
+        with zipfile.ZipFile(tmp_path / "bad.zip", "w") as file:
+            file.writestr(name_of(0), bad)
+        with pytest.raises(WeightsError, match=r"000\.mkv"):
+            Filed(tmp_path / "bad.zip", 16).pictures(0, torch.tensor([0]), torch.tensor([1]))
+
+
+def test_each_film_is_read_once_while_figures_take_turns(tmp_path: Path, coarse, monkeypatch):
+    filed = Filed(write_artwork(tmp_path / "figures.zip", coarse, [1, 1, 1]), 16)
+    read, checked = list[int](), filed._checked
+    monkeypatch.setattr(filed, "_checked", lambda figure, how: (read.append(figure), checked(figure, how))[1])
+    figures = torch.arange(3)
+    for _ in range(4):
+        filed.pictures(1, figures, torch.arange(3) * 0 % filed.counts(figures))
+    assert sorted(read) == [0, 0, 1, 1, 2, 2]  # to count the pictures, and for these
 
 
 def test_a_pointer_that_is_sure_looks_where_it_should():

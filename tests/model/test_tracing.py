@@ -9,12 +9,14 @@ from sora_cli.model import tracing
 from sora_cli.model.artwork import halved
 from sora_cli.model.tracing import (
     GREY,
+    Actor,
     Area,
     Backdrop,
     Pictures,
     Pose,
     Traced,
     behind_figures,
+    figure_pixels,
     fit_pose,
     moments,
     steadied,
@@ -70,11 +72,13 @@ def test_what_next_to_nothing_shows_is_not_believed():
     assert all(torch.isfinite(each).all() for each in (none.x, none.y, none.size))
 
 
-def still(picture: torch.Tensor) -> tuple[Pictures, int, torch.Tensor, torch.Tensor]:
-    """A picture (4, P, P) in [0, 1] that never changes, and latents that are the mean of each colour."""
-    patches = torch.eye(3)[:, :, None, None, None].expand(3, 3, 1, 8, 8) / 64
+LATENTS = torch.eye(3)[:, :, None, None, None].expand(3, 3, 1, 8, 8) / 64, torch.zeros(3)  # the mean of each colour
+
+
+def drawn_as(picture: torch.Tensor) -> tuple[Pictures, int]:
+    """A picture (4, P, P) in [0, 1] that never changes."""
     levels = halved((picture * 255).byte()[None])
-    return lambda _moment, level: levels[level] / 255, picture.shape[-1], patches, torch.zeros(3)
+    return lambda _moment, level: levels[level] / 255, picture.shape[-1]
 
 
 def on_grey(drawn: Traced) -> torch.Tensor:
@@ -92,7 +96,7 @@ def half_red() -> torch.Tensor:
 @pytest.mark.parametrize("mirrored", [0.0, 1.0])
 def test_a_figure_is_drawn_where_it_stands_and_faces_as_it_does(mirrored: float):
     there = pose(0.5, 0.5, 64 / (160 * 96) ** 0.5, mirrored)  # pixels 48 to 112 across, 16 to 80 down
-    drawn = on_grey(traced([there], *still(half_red()), area()))
+    drawn = on_grey(traced([Actor([there], *drawn_as(half_red()))], *LATENTS, area()))
     assert drawn.shape == (1, 4, 2, 12, 20)
     cover = torch.zeros(12, 20)
     cover[2:10, 6:14] = 1
@@ -107,14 +111,16 @@ def test_a_figure_is_drawn_where_it_stands_and_faces_as_it_does(mirrored: float)
 def test_a_window_shows_its_part_of_the_whole():
     torch.manual_seed(0)
     picture, there = torch.rand(4, 32, 32), pose(0.45, 0.55, 0.6)
-    whole = on_grey(traced([there], *still(picture), area()))
-    part = on_grey(traced([there], *still(picture), area(8, 6, left=5, top=3)))
+    whole = on_grey(traced([Actor([there], *drawn_as(picture))], *LATENTS, area()))
+    part = on_grey(traced([Actor([there], *drawn_as(picture))], *LATENTS, area(8, 6, left=5, top=3)))
     assert torch.allclose(part, whole[..., 3:9, 5:13], atol=1e-5)
 
 
 def test_a_large_picture_shows_the_figure_at_the_same_place():
-    drawn = on_grey(traced([pose(0.3, 0.6, 0.4)], *still(half_red()), area()))
-    large = on_grey(traced([pose(0.3, 0.6, 0.4)], *still(half_red()), area(40, 24, width=320, height=192)))
+    drawn = on_grey(traced([Actor([pose(0.3, 0.6, 0.4)], *drawn_as(half_red()))], *LATENTS, area()))
+    large = on_grey(
+        traced([Actor([pose(0.3, 0.6, 0.4)], *drawn_as(half_red()))], *LATENTS, area(40, 24, width=320, height=192))
+    )
     assert torch.allclose(torch.nn.functional.avg_pool3d(large, (1, 2, 2)), drawn, atol=0.05)
 
 
@@ -123,25 +129,24 @@ def test_windows_that_no_figure_reaches_are_as_if_it_had_been_drawn_there(left: 
     where = area(5, 7, left=left, top=9, width=480, height=192)
     walking = replace(pose(0.3, 0.5, 0.2, frames=3), x=torch.tensor([[0.28, 0.3, 0.32]]))
     poses = moments(walking, torch.arange(3)[None] / 6, torch.tensor([6.0]), 4)
-    pictures, side, _, plain = still(half_red())
-    patches = torch.rand(3, 3, 4, 8, 8)
-    found = traced(poses, pictures, side, patches, plain, where)
+    actors, patches = [Actor(poses, *drawn_as(half_red()))], torch.rand(3, 3, 4, 8, 8)
+    found = traced(actors, patches, torch.zeros(3), where)
     monkeypatch.setattr(tracing, "_reaching", lambda *_: [True] * 3)
-    drawn = traced(poses, pictures, side, patches, plain, where)
+    drawn = traced(actors, patches, torch.zeros(3), where)
     for name in ("light", "behind", "colours", "cover"):
         assert torch.allclose(getattr(found, name), getattr(drawn, name), atol=1e-4), name
 
 
 def test_where_there_is_none_nothing_is_drawn():
     absent = replace(pose(), there=torch.tensor([[1.0, 0.0]]))
-    drawn = on_grey(traced([absent], *still(half_red()), area()))
+    drawn = on_grey(traced([Actor([absent], *drawn_as(half_red()))], *LATENTS, area()))
     assert drawn[:, :, 0].abs().max() > 0
     assert drawn[:, :, 1].abs().max() == 0
 
 
 def test_behind_a_figure_is_what_is_asked_for():
     there = pose(0.53, 0.5, 0.33)
-    drawn, sky = traced([there], *still(half_red()), area()), torch.rand(1, 3, 2, 12, 20)
+    drawn, sky = traced([Actor([there], *drawn_as(half_red()))], *LATENTS, area()), torch.rand(1, 3, 2, 12, 20)
     shown = drawn.on(sky)
     bare = (drawn.cover == 0).expand_as(sky)
     assert torch.allclose(shown[bare], sky[bare], atol=1e-5)
@@ -156,7 +161,7 @@ def test_behind_a_figure_is_what_is_asked_for():
 
 def test_figures_take_the_light_that_falls_on_them():
     there, light = pose(0.5, 0.5, 64 / (160 * 96) ** 0.5), torch.tensor([0.5, 1.0, 0.75]).view(1, 3, 1, 1, 1)
-    drawn = traced([there], *still(half_red()), area())
+    drawn = traced([Actor([there], *drawn_as(half_red()))], *LATENTS, area())
     colours = drawn.colours * light
     found = drawn.tint(colours).flatten()
     assert torch.allclose(found, light.flatten(), atol=0.05)
@@ -282,3 +287,17 @@ def test_numbers_are_the_pose():
     there = pose(0.1, 0.2, 0.3, 1.0)
     back = Pose.of(there.numbers())
     assert all(torch.equal(getattr(back, name), getattr(there, name)) for name in Pose.__slots__)
+
+
+def test_who_comes_later_stands_in_front():
+    red, blue = torch.zeros(4, 32, 32), torch.zeros(4, 32, 32)
+    red[0], blue[2], red[3], blue[3] = 1, 1, 1, 1
+    actors = [Actor([pose(x, 0.5, 0.4)], *drawn_as(colour)) for x, colour in ((0.4, red), (0.6, blue))]
+    for order, expected in ((actors, (0, 0, 1, 1)), (actors[::-1], (1, 0, 0, 1))):
+        pixels = figure_pixels(order, 0, 0, 8, area())[0]
+        assert pixels[:, 48, 80].tolist() == pytest.approx(expected)
+        assert pixels[:, 48, 48].tolist() == pytest.approx((1, 0, 0, 1))
+        assert pixels[:, 48, 112].tolist() == pytest.approx((0, 0, 1, 1))
+        drawn = traced(order, *LATENTS, area())
+        assert torch.equal(drawn.there, torch.ones(1, 1, 2, 1, 1))
+        assert drawn.cover[0, 0, 0, 6, 5:15].min() > 0.9

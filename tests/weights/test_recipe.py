@@ -15,12 +15,13 @@ from torch.utils.data import IterableDataset
 from diorama import evaluate  # noqa: F401 - puts the recipe's own folder on the path
 from sora_cli.model.dit import DiT
 from sora_cli.model.recall import Asking
-from sora_cli.model.tracing import moments, traced
+from sora_cli.model.retouch import Retouch
+from sora_cli.model.tracing import Actor, moments, traced
 from sora_cli.model.vae.patch import PatchVAE
 from sora_weights.registry import find_model
-from sora_weights.spec import DiTSpec, PatchVAESpec
+from sora_weights.spec import DiTSpec, PatchVAESpec, RetouchSpec
 
-world, scenes, vocabulary, examples, feed, training, courses, memory, package, vae_training = (
+world, scenes, vocabulary, examples, feed, training, courses, memory, package, vae_training, retouching = (
     importlib.import_module(name)
     for name in (
         "world",
@@ -33,6 +34,7 @@ world, scenes, vocabulary, examples, feed, training, courses, memory, package, v
         "memory",
         "package",
         "vae_training",
+        "retouch_training",
     )
 )
 
@@ -128,7 +130,7 @@ def test_a_figure_traced_in_its_true_pose_is_where_the_world_draws_it(studio, sp
         figures = torch.cat([plan.shots.cast.figures for plan in plans])
         pictures = partial(net.memory.picture, figures)
         poses = moments(training.true_pose(batch), batch.place.seconds, batch.place.rate, 4)
-        drawn = traced(poses, pictures, 64, net.memory.patches, net.memory.plain, batch.place.area)
+        drawn = traced([Actor(poses, pictures, 64)], net.memory.patches, net.memory.plain, batch.place.area)
         off = (drawn.cover[:, 0] - batch.figure).abs()
         assert (off if batch.mask is None else off[batch.mask]).mean() < 0.02
 
@@ -180,13 +182,15 @@ def test_an_exported_model_begins_a_run_as_it_was(tmp_path):
     shipped = find_model("diorama").folder
     for name in ("text.safetensors", "tokenizer.json"):
         shutil.copy(shipped / name, tmp_path)
-    package.write_model(tmp_path, *package.read_model(shipped), shipped / "figures.zip")
-    (again, _), (before, _) = (package.read_model(folder) for folder in (tmp_path, shipped))
+    package.write_model(tmp_path, package.read_model(shipped), shipped / "figures.zip")
+    again, before = (package.read_model(folder) for folder in (tmp_path, shipped))
     assert max(file.stat().st_size for file in tmp_path.iterdir()) < 16 * 2**20
-    assert again.keys() == before.keys()
-    for key, tensor in before.items():
-        assert again[key].dtype == tensor.dtype
-        assert torch.allclose(again[key].float(), tensor.float(), atol=2e-3), key
+    assert again.keys() == before.keys() == {"dit", "vae", "retouch"}
+    for name, tensors in before.items():
+        assert again[name].keys() == tensors.keys()
+        for key, tensor in tensors.items():
+            assert again[name][key].dtype == tensor.dtype
+            assert torch.allclose(again[name][key].float(), tensor.float(), atol=2e-3), key
 
 
 def test_every_kind_of_batch_teaches_all_lessons(studio, sprites):
@@ -324,10 +328,26 @@ def test_the_decoder_learns_from_what_the_denoiser_makes(studio, sprites):
         video, batch = studio.filmed(plans)
         text = torch.randn(len(video), 3, spec.text_width)
         seen = torch.ones(text.shape[:2], dtype=torch.bool)
-        loss = vae_training.polishing_loss(vae, net, video, batch, text, seen, torch.Generator())
-        loss.backward()
-    assert loss.isfinite()
+        for beside in (None, 2):
+            latents = vae_training.drawn_latents(vae, net, video, batch, text, seen, torch.Generator(), 1.0, beside)
+            drawn = vae.decode(latents)
+            assert drawn.shape == video.shape
+            assert not latents.requires_grad
+            drawn.abs().mean().backward()
     assert vae.outward.weight.grad.abs().sum() > 0
+
+
+def test_figures_are_drawn_sharp_from_what_is_told_of_them(studio, sprites):
+    spec = DiTSpec(channels=8, width=32, depth=2, heads=2, conv_width=8, artwork=64, figures=len(vocabulary.SUBJECTS))
+    net, sharp = DiT(spec), Retouch(RetouchSpec(width=8, depth=1))
+    memory.draw_pictures(net, sprites, studio.vae)
+    lesson = retouching.Retouching(net.memory, spec.artwork, torch.Generator().manual_seed(0))
+    for plans in islice(examples.Examples(lambda _: examples.Mixture(0.3, 0.0, 0.4, 0.0), seed=5, tokens=60), 6):
+        video, batch = studio.filmed(plans)
+        soft = torch.nn.functional.avg_pool3d(video, (1, 5, 5), 1, (0, 2, 2))
+        lesson.loss(sharp, video, soft, batch).backward()
+    assert sharp.outward.weight.grad.abs().sum() > 0
+    assert lesson.gain() > 1.0  # as it begins, a figure that is nearly there is taken
 
 
 def test_most_parts_to_be_drawn_are_where_the_figure_is():

@@ -29,7 +29,7 @@ UNSAID = 0.4  # share of these without words: who takes something away rarely sa
 BLOTCH = 3  # latents along a blotch
 WORST = 0.8  # how strong blotches are at most, as a share of a channel's deviation
 MILD = 0.5  # how much of that there is beside figures
-FOCUS = 3.0  # how much more a latent weighs in the loss where it is all figure, or close to that
+FOCUS = 2.0  # how much more a latent weighs in the loss where it is all figure, or close to that
 BESIDE = 2  # latents that are close
 LIGHTS = 4.0  # the same for each deviation by which it stands out of the scene: stars, snowflakes, the moon's rim
 

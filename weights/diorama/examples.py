@@ -13,16 +13,30 @@ from einops import rearrange, reduce
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 from vocabulary import CAMERAS_OF_MOTION, MOTIONS, SCENES, SUBJECTS, caption
-from world import ANIMATED, LATER, Shots, Sprites, View, draw, draw_scenario, figure_pixels, in_order, shots_of
+from world import (
+    ANIMATED,
+    LATER,
+    Shots,
+    Sprites,
+    View,
+    draw,
+    draw_scenario,
+    figure_pixels,
+    in_order,
+    light_pixels,
+    shots_of,
+)
 
 from sora_cli.model.dit import STILL_RATE, Place, seconds_of
 from sora_cli.model.vae.patch import SPACE, TIME, PatchVAE
 
 WORDINGS = 12  # captions of each combination
+CAPTIONS_OF_SCENE = WORDINGS * sum(len(CAMERAS_OF_MOTION[motion]) for motion in MOTIONS)  # for each subject
 PATCH = 16  # pixels along a patch
 OPENING = 0.3  # seconds into its motion at most when a video begins, so that it has somewhere to go
 LATEST = 1.6  # the same for what begins in mid-stream, and for parts of pictures
 CLOSEST = 0.6  # close-ups are never noisier: they would teach that every window has a figure
+SKYWARD = 0.6  # share of parts around figures that are around the light in their scene's sky instead, if it has one
 REFINED = 0.7  # crops of large pictures are never noisier: they are only ever refined
 SHAPES = {  # pictures of about the same area, in pixels; a padded batch mixes one row of these
     "wide": ((160, 96), (160, 96), (144, 96), (176, 80), (160, 80)),
@@ -80,8 +94,12 @@ class Batch:
     @property
     def scene(self) -> Tensor:
         """The number of each sample's scene, (b,), by the order of `combinations`."""
-        others = sum(len(CAMERAS_OF_MOTION[motion]) for motion in MOTIONS)
-        return self.words // (others * WORDINGS) % len(SCENES)
+        return self.words // CAPTIONS_OF_SCENE % len(SCENES)
+
+    @property
+    def subject(self) -> Tensor:
+        """The number of each sample's subject, (b,), by the order of `combinations`."""
+        return self.words // (CAPTIONS_OF_SCENE * len(SCENES))
 
     def to(self, device: str) -> "Batch":
         """The same on another device."""
@@ -224,9 +242,11 @@ class Examples(IterableDataset[list[Plan]]):
         noisiest: float = 1.0,
         factors: Sequence[float | None] = (None,),
         latest: float = LATEST,
+        lights: float = 0.0,
     ) -> Plan:
-        """Random scenarios in these views, or in windows of a size (width, height) `around` their figures. Half of the
-        clips begin in mid-stream; the others, and pictures, at most `latest` seconds into the motion.
+        """Random scenarios in these views, or in windows of a size (width, height) `around` their figures, a share of
+        them around the `lights` in their skies instead. Half of the clips begin in mid-stream; the others, and
+        pictures, at most `latest` seconds into the motion.
         """
         scenarios = [draw_scenario(rng) for _ in views]
         scenarios = [scenarios[i] for i in in_order(scenarios)]
@@ -235,7 +255,8 @@ class Examples(IterableDataset[list[Plan]]):
         fps = [rng.choice(rates) for _ in views]
         windows = [rng.choice(around) for _ in views]
         if any(windows):
-            middles = figure_pixels(scenarios, views, starts)
+            pairs = zip(figure_pixels(scenarios, views, starts), light_pixels(scenarios, views, starts), strict=True)
+            middles = [light if light and rng.random() < lights else figure for figure, light in pairs]
             views = [
                 view if window is None else _around(middle, view, window, rng)
                 for middle, view, window in zip(middles, views, windows, strict=True)
@@ -275,7 +296,7 @@ class Examples(IterableDataset[list[Plan]]):
         return [self._plan(rng, views, 1, around=[(side, side)], noisiest=CLOSEST)]
 
     def _crops(self, rng: random.Random) -> list[Plan]:
-        """Parts of large pictures, little noisy, half of them on figures: they are only ever refined."""
+        """Parts of large pictures, little noisy, many of them on figures and on lights: they are only ever refined."""
         frames = rng.choice((1, 1, 4, 13))
         width, height = rng.choice(SHAPES[rng.choice(ORIENTATIONS)])
         across, down = rng.choice(((96, 96), (128, 128), (160, 96), (192, 128), (128, 192)))
@@ -287,7 +308,8 @@ class Examples(IterableDataset[list[Plan]]):
                 PATCH * rng.randint(0, (length - side) // PATCH) for length, side in ((width, across), (height, down))
             )
             views.append(View(width, height, left, top, across, down))
-        return [self._plan(rng, views, frames, (24,), (None, (across, down)), REFINED, (2.0, 3.0, 3.6))]
+        around, factors = (None, (across, down), (across, down)), (2.0, 3.0, 3.6)
+        return [self._plan(rng, views, frames, (24,), around, REFINED, factors, lights=SKYWARD)]
 
     def begin(self, seconds: float) -> None:
         """Let the time of training begin, before any worker does."""

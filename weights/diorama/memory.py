@@ -9,7 +9,7 @@ from einops import rearrange, reduce, repeat
 from examples import WORDINGS, Batch, combinations
 from torch import Tensor, nn
 from vocabulary import SUBJECTS
-from world import SPRITE_FPS, Sprites
+from world import Sprites
 
 from sora_cli.model.artwork import Drawn, write_artwork
 from sora_cli.model.dit import DiT
@@ -19,7 +19,6 @@ from sora_cli.model.vae.patch import SPACE, TIME, PatchVAE
 
 FEWER = 5  # one caption in so many is enough to find the names
 ROUNDS = 3  # of finding each figure's name among the words of its captions
-KEY_FRAMES = 4  # one frame of an animation in so many is kept
 PLAIN = 0.25  # a latent with less of the figure in it teaches nothing
 
 
@@ -42,30 +41,15 @@ def fill_memory(net: DiT, captions: Captions, sprites: Sprites, vae: PatchVAE) -
     draw_pictures(net, sprites, vae)
 
 
-def keys_of(sprites: Sprites) -> Tensor:
-    """The numbers of the frames of all sprites that are kept as keys, one figure after the other."""
-    counts = zip(sprites.first.tolist(), sprites.count.tolist(), key_counts(sprites).tolist(), strict=True)
-    return torch.cat([first + torch.arange(keys) * count // keys for first, count, keys in counts])
-
-
-def key_counts(sprites: Sprites) -> Tensor:
-    """How many frames of each figure are kept."""
-    return (sprites.count / KEY_FRAMES).round().long()
-
-
 def animate(net: DiT, sprites: Sprites) -> None:
-    """Give the memory the pictures of the figures: it holds how many there are, and how fast, but not themselves."""
-    memory, count, device = net.memory, key_counts(sprites), sprites.first.device
-    memory.keys.copy_(count)
-    memory.loops.copy_(sprites.count / SPRITE_FPS)
-    shown = keys_of(sprites).to(device)
-    levels = [mip[shown] for mip in sprites.mips if mip.shape[-1] <= net.spec.artwork]
-    memory.artwork = Drawn(levels, count.cumsum(0) - count)
+    """Give the memory the pictures of the figures, which it does not hold itself."""
+    levels = [mip for mip in sprites.mips if mip.shape[-1] <= net.spec.artwork]
+    net.memory.artwork = Drawn(levels, sprites.first)
 
 
 def write_figures(path: Path, sprites: Sprites) -> None:
     """Write the same pictures as a file, which ships beside the network."""
-    write_artwork(path, sprites.mips[0][keys_of(sprites)].cpu(), key_counts(sprites).tolist())
+    write_artwork(path, sprites.mips[0].cpu(), sprites.count.tolist())
 
 
 def draw_pictures(net: DiT, sprites: Sprites, vae: PatchVAE) -> None:

@@ -4,28 +4,32 @@ import random
 import signal
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import checkpoint
 import torch
+import torch.nn.functional as F
 from course_training import Lessons, course_loss
 from dit_training import Captions, denoising_loss
 from examples import Batch, Examples, Mixture, Studio, latent_spread
 from feed import Feed
 from memory import Covering, Pointing, animate, fill_memory, write_figures
+from retouch_training import RAGS, VAGUEST, Retouching
 from team import Team
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from vae_training import (
+    MOST,
     Camera,
     Crops,
     decibels,
     decoder_loss,
+    drawn_latents,
     fit_components,
     load_vae,
-    polishing_loss,
     random_crops,
 )
 from world import Sprites
@@ -33,8 +37,9 @@ from world import Sprites
 from sora_cli.engine.devices import native_dtype
 from sora_cli.model.course import Course
 from sora_cli.model.dit import DiT
+from sora_cli.model.retouch import Retouch
 from sora_cli.model.vae.patch import PatchVAE
-from sora_weights.spec import DiTSpec, PatchVAESpec
+from sora_weights.spec import DiTSpec, PatchVAESpec, RetouchSpec
 
 REPORT_SECONDS = 20
 KEEP_SECONDS = 150
@@ -141,43 +146,97 @@ def train_autoencoder(run: Path, sprites: Sprites, timetable: Timetable, device:
     report()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawings:
+    """Endless videos (b, 3, T, h, w) and what the denoiser of a run makes of them; on the CPU."""
+
+    net: DiT
+    captions: Captions
+    feed: Feed
+    dice: torch.Generator
+
+    @classmethod
+    def of(cls, run: Path, studio: Studio, captions: Captions, mixture: Mixture, seed: int, workers: int) -> "Drawings":
+        """Those of the average network in `run`."""
+        net = DiT(DiTSpec())
+        net.load_state_dict(checkpoint.part(checkpoint.load(run / "dit.safetensors")[0], "average"))
+        animate(net.eval().requires_grad_(False), studio.sprites)
+        feed = Feed(Examples(lambda _: mixture, seed, 300), studio.filmed, "cpu", workers)
+        return cls(net, captions, feed, torch.Generator().manual_seed(seed))
+
+    def draw(self, vae: PatchVAE, most: float, beside: int | None = None) -> tuple[Tensor, Batch, Tensor]:
+        """A video, what is known of it, and latents of it as `drawn_latents` has them."""
+        video, batch = next(self.feed)
+        features, seen = (table[batch.words] for table in self.captions[:2])
+        latents = drawn_latents(vae, self.net, video, batch, features.float(), seen, self.dice, most, beside)
+        return video, batch, latents
+
+
+def _finish(
+    net: nn.Module, loss_of: Callable[[], Tensor], report: Callable[[int, float], None], timetable: Timetable
+) -> None:
+    """Train what comes after the denoiser; `report` gets the steps made and the mean loss since it was last called."""
+    optimiser = torch.optim.AdamW(net.parameters(), betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    clock, losses, steps = Clock(timetable.minutes), list[Tensor](), 0
+    while clock.running:
+        loss = loss_of()
+        make_step(optimiser, net, loss, timetable.rate_at(clock.gone, steps))
+        losses.append(loss.detach())
+        steps += 1
+        if clock.due("report", REPORT_SECONDS):
+            report(steps, torch.stack(losses).mean().item())
+            losses.clear()
+    if losses:
+        report(steps, torch.stack(losses).mean().item())
+
+
 def polish_decoder(run: Path, studio: Studio, captions: Captions, timetable: Timetable, workers: int) -> None:
     """Train the decoder in `run` on what the denoiser there makes of noisy latents, so that it mends its errors; on the
     CPU.
     """
-    kept, net = run / "vae.safetensors", DiT(DiTSpec())
-    net.load_state_dict(checkpoint.part(checkpoint.load(run / "dit.safetensors")[0], "average"))
-    animate(net.eval().requires_grad_(False), studio.sprites)
+    kept, mixture = run / "vae.safetensors", Mixture(0.2, 0.0, 0.2, 0.0)
     vae, facts = load_vae(kept).train(), checkpoint.load(kept)[1]
+    before = facts.get("polished", 0)
     test = Camera(studio.sprites)(random_crops(random.Random(10**6), 32, 96, 13))
-    optimiser = torch.optim.AdamW(vae.parameters(), betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    seed = facts["steps"] + facts.get("polished", 0)
-    examples = Examples(lambda _: Mixture(0.2, 0.0, 0.2, 0.0), seed, 300)
-    feed, clock = Feed(examples, studio.filmed, "cpu", workers), Clock(timetable.minutes)
-    dice, losses, steps = torch.Generator().manual_seed(seed), list[Tensor](), 0
+    drawings = Drawings.of(run, studio, captions, mixture, facts["steps"] + before, workers)
 
-    def report() -> None:
-        mean = torch.stack(losses).mean() if losses else torch.nan
-        log(run, "polish", f"step {steps}: {mean:.5f}, {decibels(vae, test):.2f} dB of true latents")
-        losses.clear()
-        checkpoint.save(
-            kept,
-            {f"vae.{k}": v for k, v in vae.state_dict().items()},
-            facts | {"polished": facts.get("polished", 0) + steps},
-        )
-
-    report()
-    while clock.running:
-        video, batch = next(feed)
-        features, seen = (table[batch.words] for table in captions[:2])
+    def loss_of() -> Tensor:
+        video, _, latents = drawings.draw(vae, MOST)
         with mixed_precision("cpu"):
-            loss = polishing_loss(vae, net, video, batch, features.float(), seen, dice)
-        make_step(optimiser, vae, loss, timetable.rate_at(clock.gone, steps))
-        losses.append(loss.detach())
-        steps += 1
-        if clock.due("report", REPORT_SECONDS):
-            report()
-    report()
+            return F.l1_loss(vae.decode(latents).float(), video)
+
+    def report(steps: int, mean: float) -> None:
+        log(run, "polish", f"step {steps}: {mean:.5f}, {decibels(vae, test):.2f} dB of true latents")
+        tensors = {f"vae.{k}": v for k, v in vae.state_dict().items()}
+        checkpoint.save(kept, tensors, facts | {"polished": before + steps})
+
+    _finish(vae, loss_of, report, timetable)
+
+
+def train_retouch(run: Path, studio: Studio, captions: Captions, timetable: Timetable, workers: int) -> None:
+    """Train what draws figures sharp in decoded frames, from its last checkpoint in `run` on if there is one; on the
+    CPU.
+    """
+    kept, net, before = run / "retouch.safetensors", Retouch(RetouchSpec()), 0
+    if kept.exists():
+        tensors, facts = checkpoint.load(kept)
+        net.load_state_dict(checkpoint.part(tensors, "retouch"))
+        before = facts["steps"]
+    drawings = Drawings.of(run, studio, captions, Mixture(0.25, 0.0, 0.3, 0.0), before, workers)
+    frames = Retouching(drawings.net.memory, drawings.net.spec.artwork, drawings.dice)
+
+    def report(steps: int, mean: float) -> None:
+        log(run, "retouch", f"step {before + steps}: {mean:.5f}, {frames.gain():.2f} dB gained beside figures")
+        checkpoint.save(kept, {f"retouch.{k}": v for k, v in net.state_dict().items()}, {"steps": before + steps})
+
+    def loss_of() -> Tensor:
+        video, batch, latents = drawings.draw(studio.vae, VAGUEST, RAGS)
+        with mixed_precision("cpu"):
+            with torch.no_grad():
+                decoded = studio.vae.decode(latents).float()
+            return frames.loss(net, video, decoded, batch)
+
+    _finish(net, loss_of, report, timetable)
 
 
 def train_courses(run: Path, sprites: Sprites, captions: Captions, timetable: Timetable) -> None:

@@ -11,6 +11,13 @@ import torch
 from torch import Tensor
 
 STARS, FLAKES, BUBBLES, PITS = 0.21, 0.43, 0.67, 0.86  # the same in every clip: what is small is learned by heart
+SHINING = {  # where suns, the moon and the planet are, always: x and y
+    "sunset": (0.34, -0.015),
+    "night": (-0.34, -0.28),
+    "beach": (0.34, -0.34),
+    "desert": (-0.34, -0.30),
+    "space": (0.34, -0.22),
+}
 Painter = Callable[[Tensor, Tensor, Tensor, Sequence[Tensor], Tensor], Tensor]
 
 
@@ -59,7 +66,7 @@ def _speckles(x: Tensor, y: Tensor, cells: float, radius: float, soft: Tensor, s
 def _sunset(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) -> Tensor:
     sky = _mix(colour(0.22, 0.16, 0.44, x), colour(0.70, 0.30, 0.55, x), _ramp(-0.55, 0.12, y))
     sky = _mix(sky, colour(1.0, 0.62, 0.36, x), _ramp(0.03, 0.20, y))
-    away = torch.sqrt((x - 0.34) ** 2 + (y + 0.015) ** 2)
+    away = _from_light("sunset", x, y)
     sky = _mix(sky, colour(1.0, 0.88, 0.55, x), 0.6 * torch.exp(-away * 5))
     sky = _mix(sky, colour(1.0, 0.95, 0.75, x), _edge(0.13 - away, soft))
     hills = 0.15 + 0.035 * torch.sin(x * 3.1 + d[10] * 6.3) + 0.02 * torch.sin(x * 7.3 + d[11] * 6.3)
@@ -68,10 +75,15 @@ def _sunset(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) 
     return _mix(far, ground, _edge(y - 0.215 - 0.008 * torch.sin(x * 5 + d[10] * 5), soft))
 
 
+def _from_light(scene: str, x: Tensor, y: Tensor) -> Tensor:
+    """How far points are from the middle of a scene's light."""
+    return torch.sqrt((x - SHINING[scene][0]) ** 2 + (y - SHINING[scene][1]) ** 2)
+
+
 def _night(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) -> Tensor:
     sky = _mix(colour(0.03, 0.04, 0.14, x), colour(0.14, 0.18, 0.40, x), _ramp(-0.6, 0.25, y))
     sky = sky + _speckles(x, y, 6.0, 0.008, soft, STARS) * colour(0.9, 0.9, 0.8, x) * (1 - _ramp(-0.05, 0.15, y))
-    away = torch.sqrt((x + 0.34) ** 2 + (y + 0.28) ** 2)
+    away = _from_light("night", x, y)
     sky = _mix(sky, colour(0.55, 0.60, 0.80, x), 0.5 * torch.exp(-away * 7))
     sky = _mix(sky, colour(0.97, 0.96, 0.86, x), _edge(0.085 - away, soft))
     hills = 0.17 + 0.04 * torch.sin(x * 2.7 + d[11] * 6.3)
@@ -82,7 +94,7 @@ def _night(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) -
 
 def _beach(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) -> Tensor:
     sky = _mix(colour(0.36, 0.66, 0.95, x), colour(0.80, 0.93, 1.0, x), _ramp(-0.5, 0.05, y))
-    away = torch.sqrt((x - 0.34) ** 2 + (y + 0.34) ** 2)
+    away = _from_light("beach", x, y)
     sky = _mix(sky, colour(1.0, 0.97, 0.72, x), _edge(0.075 - away, soft))
     waves = 0.5 + 0.5 * torch.sin((y - 0.04) * 95 + torch.sin(x * 6 + t * 0.8 + d[9] * 6.3) * 1.5)
     sea = _mix(colour(0.10, 0.50, 0.72, x), colour(0.20, 0.68, 0.80, x), waves * 0.6)
@@ -131,7 +143,7 @@ def _underwater(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tens
 
 def _desert(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) -> Tensor:
     sky = _mix(colour(0.30, 0.62, 0.88, x), colour(0.98, 0.86, 0.66, x), _ramp(-0.5, 0.1, y))
-    away = torch.sqrt((x + 0.34) ** 2 + (y + 0.30) ** 2)
+    away = _from_light("desert", x, y)
     sky = _mix(sky, colour(1.0, 0.95, 0.74, x), 0.5 * torch.exp(-away * 6))
     sky = _mix(sky, colour(1.0, 0.98, 0.86, x), _edge(0.07 - away, soft))
     far = 0.10 + 0.05 * torch.sin(x * 2.6 + d[9] * 6.3) + 0.015 * torch.sin(x * 6.7 + d[10] * 6.3)
@@ -171,8 +183,7 @@ def _city(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) ->
 def _space(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) -> Tensor:
     sky = _mix(colour(0.02, 0.01, 0.06, x), colour(0.10, 0.04, 0.20, x), _ramp(-0.5, 0.25, y))
     sky = sky + _speckles(x, y, 7.0, 0.007, soft, STARS) * colour(0.95, 0.95, 1.0, x)
-    px, py = 0.34, -0.22
-    away = torch.sqrt((x - px) ** 2 + (y - py) ** 2)
+    away, (px, py) = _from_light("space", x, y), SHINING["space"]
     light = ((x - px) + (y - py)) / 0.24
     planet = _mix(colour(0.98, 0.72, 0.46, x), colour(0.52, 0.20, 0.44, x), _ramp(-0.9, 0.9, light))
     planet = planet + 0.05 * torch.sin((y - py + 0.3 * (x - px)) * 70)

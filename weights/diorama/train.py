@@ -23,7 +23,7 @@ from dit_training import caption_table, scene_table  # noqa: E402
 from examples import Examples, Mixture, Studio  # noqa: E402
 from feed import Feed  # noqa: E402
 from package import read_model, write_model  # noqa: E402
-from runs import DenoiserRun, Timetable, polish_decoder, train_autoencoder, train_courses  # noqa: E402
+from runs import DenoiserRun, Timetable, polish_decoder, train_autoencoder, train_courses, train_retouch  # noqa: E402
 from text_encoder import prune  # noqa: E402
 from torch import Tensor  # noqa: E402
 from vae_training import load_vae  # noqa: E402
@@ -120,6 +120,24 @@ def polish(
 
 
 @app.command()
+def retouch(
+    assets: AssetsOpt,
+    run: RunOpt,
+    minutes: MinutesOpt = 30.0,
+    settle: SettleOpt = 0.6,
+    rate: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
+    threads: ThreadsOpt = 1,
+    workers: WorkersOpt = 1,
+) -> None:
+    """Train what draws figures sharp in decoded frames (needs denoiser and decoder, and no GPU)."""
+    torch.set_num_threads(threads)
+    sprites = world.load_sprites(assets, os.cpu_count() or 1)
+    captions = caption_table(run / "captions.safetensors", BUILTIN, "cpu")
+    studio = Studio(sprites, load_vae(run / "vae.safetensors"))
+    train_retouch(run, studio, captions, Timetable(rate, minutes, settle), workers)
+
+
+@app.command()
 def course(
     assets: AssetsOpt,
     run: RunOpt,
@@ -145,10 +163,13 @@ def _later(images: float, closeups: float, clips: float, later_clips: float | No
 @app.command()
 def begin(run: RunOpt, source: Annotated[Path, typer.Option(help="Folder of an exported model.")] = BUILTIN) -> None:
     """Begin a run from an exported model, the shipped one unless another is named, where no checkpoint is at hand."""
-    dit, vae = read_model(source)
-    started = {"steps": 0, "views": 0, "minutes": 0.0}
-    checkpoint.save(run / "vae.safetensors", {f"vae.{k}": v.float() for k, v in vae.items()}, started)
-    dit = {k: v.float() if v.is_floating_point() else v for k, v in dit.items()}
+    networks, started = read_model(source), {"steps": 0, "views": 0, "minutes": 0.0}
+    for name in ("vae", "retouch"):
+        if tensors := networks.get(name):
+            checkpoint.save(
+                run / f"{name}.safetensors", {f"{name}.{k}": v.float() for k, v in tensors.items()}, started
+            )
+    dit = {k: v.float() if v.is_floating_point() else v for k, v in networks["dit"].items()}
     if courses := checkpoint.part(dit, "course"):
         checkpoint.save(run / "course.safetensors", _twice(courses), started | {"courses": 0})
     fresh = DiT(DiTSpec()).state_dict()  # what the model was made without begins as there
@@ -169,7 +190,10 @@ def export(
     courses, _ = checkpoint.load(run / "course.safetensors")
     dit = checkpoint.part(tensors, "average")
     dit |= {f"course.{name}": value for name, value in checkpoint.part(courses, "average").items()}
-    write_model(target, dit, load_vae(run / "vae.safetensors").state_dict(), run / "figures.zip")
+    networks = {"dit": dit, "vae": load_vae(run / "vae.safetensors").state_dict()}
+    if (kept := run / "retouch.safetensors").exists():
+        networks["retouch"] = checkpoint.part(checkpoint.load(kept)[0], "retouch")
+    write_model(target, networks, run / "figures.zip")
     typer.echo(f"{target}: {facts}")
 
 

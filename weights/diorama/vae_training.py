@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 from world import Shots, Sprites, View, draw, draw_scenario, in_order, shots_of
 
+from sora_cli.engine.devices import native_dtype
 from sora_cli.model.dit import DiT, Reliance
 from sora_cli.model.vae.patch import SPACE, TIME, PatchVAE
 from sora_weights.families.diorama import FAMILY
@@ -99,25 +100,38 @@ def decoder_loss(vae: PatchVAE, clips: Tensor) -> Tensor:
     return F.l1_loss(vae.decode(latents).float(), clips)
 
 
-def polishing_loss(
-    vae: PatchVAE, net: DiT, video: Tensor, batch: Batch, features: Tensor, seen: Tensor, rng: torch.Generator
+@torch.no_grad()
+def drawn_latents(
+    vae: PatchVAE,
+    net: DiT,
+    video: Tensor,
+    batch: Batch,
+    features: Tensor,
+    seen: Tensor,
+    rng: torch.Generator,
+    most: float = MOST,
+    beside: int | None = None,
 ) -> Tensor:
-    """Mean absolute error of decoding videos (b, 3, T, h, w) from what the denoiser makes of their noisy latents in a
-    step, as in the last steps of drawing; half of them from the true latents, as in `decoder_loss`.
+    """What the denoiser makes of noisy latents of videos (b, 3, T, h, w) in a step, as in the last steps of drawing, at
+    noise levels of up to `most`; for half of them the true latents, with a little noise. With `beside`, what is so many
+    latents away from the figure, or more, is true in all of them, and figures alone are as they were drawn.
     """
     t = batch.latents.shape[2]
-    level = LEAST + (MOST - LEAST) * torch.rand(len(video), 1, 1, 1, 1, generator=rng, device=video.device)
-    with torch.no_grad():
-        true = vae.encode(video)
-        noisy = torch.lerp(batch.latents, mixed_noise(batch.latents, FAMILY.flow.shared_noise, rng), level)
-        told = net.trace(true_pose(batch), features, seen, batch.place)
-        timesteps = level[:, 0, :, 0, 0].expand(-1, t)
+    level = LEAST + (most - LEAST) * torch.rand(len(video), 1, 1, 1, 1, generator=rng, device=video.device)
+    true = vae.encode(video)
+    noisy = torch.lerp(batch.latents, mixed_noise(batch.latents, FAMILY.flow.shared_noise, rng), level)
+    told = net.trace(true_pose(batch), features, seen, batch.place)
+    timesteps = level[:, 0, :, 0, 0].expand(-1, t)
+    with torch.autocast("cpu", torch.bfloat16, enabled=native_dtype("cpu") == torch.bfloat16):
         made = net(noisy, timesteps, features, seen, batch.place, None, told, Reliance(FAMILY.flow.reliance))
-        latents = torch.cat([true[:, :, :-t], made.to(true)], 2)
-        clean = torch.rand(len(video), 1, 1, 1, 1, generator=rng, device=video.device) < 0.5
-        noise = torch.randn(true.shape, generator=rng, device=true.device)
-        latents = torch.where(clean, true + NOISE * noise, latents)
-    return F.l1_loss(vae.decode(latents).float(), video)
+    if beside is not None:
+        side = 2 * beside - 1
+        near = F.max_pool3d(batch.figure[:, None], (1, side, side), 1, (0, beside - 1, beside - 1)) > 0
+        made = torch.where(near, made, batch.latents)
+    latents = torch.cat([true[:, :, :-t], made.to(true)], 2)
+    clean = torch.rand(len(video), 1, 1, 1, 1, generator=rng, device=video.device) < 0.5
+    noise = torch.randn(true.shape, generator=rng, device=true.device)
+    return torch.where(clean, true + NOISE * noise, latents)
 
 
 @torch.no_grad()

@@ -112,6 +112,13 @@ MOTIONS: dict[str, Tag] = {
             "going left",
             "heading to the left",
             "crossing from right to left",
+            "walking",
+            "walking left",
+            "running",
+            "running to the left",
+            "flying",
+            "swimming",
+            "driving to the left",
         )
     ),
     "right": Tag(
@@ -121,6 +128,11 @@ MOTIONS: dict[str, Tag] = {
             "going right",
             "heading to the right",
             "crossing from left to right",
+            "walking to the right",
+            "running right",
+            "flying to the right",
+            "swimming right",
+            "driving to the right",
         )
     ),
     "jump": Tag(("jumping", "jumping up and down", "hopping", "bouncing")),

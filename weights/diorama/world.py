@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from PIL import Image
-from scenes import PAINTERS, colour
+from scenes import PAINTERS, SHINING, colour
 from torch import Tensor
 from vocabulary import CAMERAS, CAMERAS_OF_MOTION, MOTIONS, SCENES, SUBJECTS, held_out
 
@@ -346,6 +346,19 @@ def _figure(
     flat = ((x - centre_x) / (0.40 * size)) ** 2 + ((y - GROUND + 0.012) / (0.055 * size)) ** 2
     fade = (1 - _each(path.lift, frames) * 2).clamp(0.2, 1)
     return rgba, stands * 0.38 * fade * torch.exp(-flat * 1.6), torch.cat([u, v], 1)
+
+
+def light_pixels(
+    scenarios: Sequence[Scenario], views: Sequence[View], times: Sequence[float]
+) -> list[tuple[float, float] | None]:
+    """Where the sun, moon or planet of each scenario is in its whole picture at a time, (x, y) in pixels."""
+    shift, zoom = _camera(cast_of(scenarios, views), torch.tensor(times)[:, None])
+    found = list[tuple[float, float] | None]()
+    for s, view, shifted, zoomed in zip(scenarios, views, shift[:, 0].tolist(), zoom[:, 0].tolist(), strict=True):
+        unit, light = min(view.width, view.height) / zoomed, SHINING.get(s.scene)
+        there = light and ((light[0] - shifted) * unit + view.width / 2, light[1] * unit + view.height / 2)
+        found.append(there)
+    return found
 
 
 def figure_pixels(

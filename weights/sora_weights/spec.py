@@ -36,6 +36,14 @@ class PatchVAESpec:
 
 
 @dataclass(frozen=True, slots=True)
+class RetouchSpec:
+    """What draws diorama's figures sharp in decoded frames (`sora_cli.model.retouch`): its width and depth."""
+
+    width: int = 48
+    depth: int = 3
+
+
+@dataclass(frozen=True, slots=True)
 class DiTSpec:
     """diorama's diffusion transformer (`sora_cli.model.dit`).
 
@@ -274,12 +282,15 @@ AutoencoderSpec = PatchVAESpec | WanVAESpec | CogVideoXVAESpec
 
 @dataclass(frozen=True, slots=True)
 class Specs:
-    """The shapes of a model's networks; `image` is that of the picture's encoder, where there is one."""
+    """The shapes of a model's networks; `image` is that of the picture's encoder and `retouch` that of what draws
+    figures sharp in decoded frames, where there is one.
+    """
 
     dit: DenoiserSpec
     vae: AutoencoderSpec
     text: TextSpec | T5Spec
     image: ClipVisionSpec | None = None
+    retouch: RetouchSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,28 +17,30 @@ TIME = 4  # frames in a latent frame; the first latent frame holds one
 SPACE = 8  # pixels in a latent, along each side
 
 
-class _ChannelNorm(nn.Module):
+class ChannelNorm(nn.Module):
     """Root-mean-square norm over the channels of each position (Zhang & Sennrich 2019)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
 
-    def forward(self, x: Tensor) -> Tensor:  # (n, c, h, w)
+    def forward(self, x: Tensor) -> Tensor:
+        """X (n, c, h, w) -> the same, each position normed."""
         scale = torch.rsqrt(x.float().square().mean(1, keepdim=True) + 1e-6).to(x.dtype)
         return x * scale * self.weight.to(x.dtype).view(1, -1, 1, 1)
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
     """x + conv3x3(silu(norm(x))), the convolution starting at zero."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = _ChannelNorm(channels)
+        self.norm = ChannelNorm(channels)
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.zeros_(self.conv.weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        """X (n, c, h, w) -> the same."""
         return x + self.conv(F.silu(self.norm(x)))
 
 
@@ -57,10 +59,10 @@ class PatchVAE(nn.Module):
         self.register_buffer("basis", torch.zeros(spec.channels, values))
         self.register_buffer("scale", torch.ones(spec.channels))
         self.inward = nn.Conv2d(2 * spec.channels, spec.width, 3, padding=1)
-        self.blocks = nn.ModuleList(_Residual(spec.width) for _ in range(spec.depth))
-        self.norm = _ChannelNorm(spec.width)
+        self.blocks = nn.ModuleList(Residual(spec.width) for _ in range(spec.depth))
+        self.norm = ChannelNorm(spec.width)
         self.spread = nn.Conv2d(spec.width, TIME * 4 * spec.tail_width, 1)
-        self.tail = nn.ModuleList(_Residual(spec.tail_width) for _ in range(spec.tail_depth))
+        self.tail = nn.ModuleList(Residual(spec.tail_width) for _ in range(spec.tail_depth))
         self.outward = nn.Conv2d(spec.tail_width, 3 * (SPACE // 2) ** 2, 3, padding=1)
         nn.init.zeros_(self.outward.weight)
         nn.init.zeros_(self.outward.bias)  # type: ignore[arg-type]

@@ -11,10 +11,22 @@ from sora_weights.errors import MissingFileError, WeightsError
 from sora_weights.keymap import SAME_KEYS
 from sora_weights.manifest import Manifest, read_manifest
 from sora_weights.reader import INDEX_ENDING
-from sora_weights.spec import Defaults, DiTSpec, Family, FlowSpec, Grid, Model, PatchVAESpec, Specs, TextSpec
+from sora_weights.spec import (
+    Defaults,
+    DiTSpec,
+    Family,
+    FlowSpec,
+    Grid,
+    Model,
+    PatchVAESpec,
+    RetouchSpec,
+    Specs,
+    TextSpec,
+)
 
 DESCRIPTION = "diorama.json"
 NETWORKS = ("dit", "text", "vae")  # each in a file of its name, or in several and an index
+RETOUCH = "retouch.safetensors"  # which a model may lack
 OTHERS = {"figures": "figures.zip", "tokenizer": "tokenizer.json"}
 LARGEST = {
     "width": 8192,
@@ -26,13 +38,13 @@ LARGEST = {
     "figures": 65536,
     "views": 64,
     "sheet": 256,
-    "artwork": 4096,
+    "artwork": 512,
     "course_width": 4096,
     "course_depth": 64,
     "space": 64,
     "time": 64,
 }
-S = TypeVar("S", DiTSpec, PatchVAESpec, TextSpec)
+S = TypeVar("S", DiTSpec, PatchVAESpec, RetouchSpec, TextSpec)
 
 
 def identify(folder: Path) -> bool:
@@ -48,6 +60,9 @@ def describe(folder: Path) -> Model:
     described = read_manifest(folder / DESCRIPTION)
     checksums = _checksums(described)
     parts = {name: _weights_of(name, checksums) for name in NETWORKS} | OTHERS
+    retouches = RETOUCH in checksums
+    if retouches:
+        parts["retouch"] = RETOUCH
     if missing := [file for file in parts.values() if file not in checksums]:
         raise WeightsError("bad_weights", f"{described.path}: files lacks {missing[0]}", "get the model again")
     return Model(
@@ -60,6 +75,7 @@ def describe(folder: Path) -> Model:
             dit=_fitting(described, "dit", described.take_spec("dit", DiTSpec)),
             vae=_fitting(described, "vae", described.take_spec("vae", PatchVAESpec)),
             text=_fitting(described, "text", described.take_spec("text", TextSpec)),
+            retouch=_fitting(described, "retouch", described.take_spec("retouch", RetouchSpec)) if retouches else None,
         ),
         defaults=_defaults(described.inner("defaults")),
         licence=described.take("licence", manifest.text),
@@ -132,7 +148,7 @@ FAMILY = Family(
     name="diorama",
     identify=identify,
     describe=describe,
-    key_rules=MappingProxyType({"dit": SAME_KEYS, "vae": SAME_KEYS, "text": SAME_KEYS}),
+    key_rules=MappingProxyType(dict.fromkeys((*NETWORKS, "retouch"), SAME_KEYS)),
     flow=FlowSpec(
         solver="dpmpp_2m",
         shift=2.0,
