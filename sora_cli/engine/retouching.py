@@ -26,7 +26,7 @@ from sora_cli.model.vae.patch import SPACE, TIME
 
 SEEN = 0.5  # how far a figure is there at least that is drawn sharp
 NOBODY = -1.0  # number of the figure where there is none
-CLEARING = 3.0  # how much more of the scenery is let go on than was learned: what is drawn has more rags than training
+CLEARING = 5.0  # how much more of the scenery is let go on than was learned: what is drawn has more rags than training
 KEEPS = 0.8  # share of the light of all frames before that counts beside a frame's own, so that it doesn't flicker
 
 

@@ -17,6 +17,9 @@ from sora_weights.spec import RetouchSpec
 
 CELL = 4  # pixels along a side that the network sees as one
 BESIDE = 5  # cells around a figure that may be changed
+CLOSE = 3  # the same where rags of them hang
+ALIKE = 0.12  # by how much colours on both sides may differ, about, for the scenery between to be known
+LIGHTER = 0.15  # how much lighter than that a pixel may be, about, and not be a light
 BARE = 4  # pixels to each side that are taken together where the scenery goes on
 AROUND = 3  # cells to each side of one where it is asked how far the frame is from the figure
 CLOSED = -2.0  # logit of the share that is taken of the scenery as it goes on at the beginning of training
@@ -55,12 +58,13 @@ class Retouch(nn.Module):
         """Frames (n, 3, H, W) in [-1, 1], figures in the light of these, (n, 4, H, W), premultiplied, in [0, 1], and
         where these are in any frame of the same latent frame, (n, 1, H, W) -> frames. Where they are parts of larger
         ones, `off` is what `apart` says of those. `clearing` is how much more than it learned the network is to take of
-        the scenery as it goes on, in logits.
+        the scenery as it goes on, in logits, close to figures and where that is sure.
 
         Sides are multiples of `CELL`; what is farther than `BESIDE` cells from what is `swept` stays as it is.
         """
         drawn, beside = (frames + 1) / 2, near(swept)
-        scenery, off = _scenery(drawn, beside), apart(frames, figure) if off is None else off
+        scenery, sure = _scenery(drawn, beside)
+        off = apart(frames, figure) if off is None else off
         differing = _apart_around(drawn, figure, off)
         dtype = self.inward.weight.dtype
         cells = F.pixel_unshuffle(torch.cat([each.to(dtype) for each in (drawn, figure, scenery, swept)], 1), CELL)
@@ -70,7 +74,8 @@ class Retouch(nn.Module):
             x = block(x)
         told = F.pixel_shuffle(self.outward(F.silu(self.norm(x))), CELL).float()
         doubt = F.interpolate((self.doubt * differing).sum(1, keepdim=True), scale_factor=float(CELL), mode="bilinear")
-        detail, bare, whole = told[:, :3], (told[:, 3:4] + clearing).sigmoid(), (told[:, 4:] - doubt).sigmoid()
+        clearer = clearing * sure * near(swept, CLOSE)
+        detail, bare, whole = told[:, :3], (told[:, 3:4] + clearer).sigmoid(), (told[:, 4:] - doubt).sigmoid()
         behind = torch.lerp(drawn, scenery, bare * beside) + detail * beside
         return torch.lerp(behind, figure[:, :3] + (1 - figure[:, 3:]) * behind, whole) * 2 - 1
 
@@ -98,9 +103,11 @@ def _share(both: Tensor) -> Tensor:
     return both[:, :1] / both[:, 1:].clamp(min=1e-3)
 
 
-def _scenery(drawn: Tensor, beside: Tensor) -> Tensor:
+def _scenery(drawn: Tensor, beside: Tensor) -> tuple[Tensor, Tensor]:
     """Frames (n, 3, H, W) in which the scenery goes on where something is `beside` (n, 1, H, W): row by row, as scenes
-    lie in layers, from what is to the left of it to what is to the right. Rows without either stay as they are.
+    lie in layers, from what is to the left of it to what is to the right; and how sure that is, from 0 to 1,
+    (n, 1, H, W): less where both sides differ, and where there is more light than on either, as of a sun. Rows without
+    either stay as they are.
     """
     bare = 1 - beside
     seen = F.avg_pool2d(F.pad(torch.cat([drawn * bare, bare], 1), (BARE, BARE)), (1, 2 * BARE + 1), 1)
@@ -112,12 +119,15 @@ def _scenery(drawn: Tensor, beside: Tensor) -> Tensor:
     share = share.where(right < drawn.shape[3], torch.zeros_like(bare))
     from_left, from_right = (soft.gather(3, end.clamp(0, drawn.shape[3] - 1).expand_as(soft)) for end in (left, right))
     known = (left >= 0) | (right < drawn.shape[3])
-    return torch.where((beside > 0) & known, torch.lerp(from_left, from_right, share), drawn)
+    scenery = torch.where((beside > 0) & known, torch.lerp(from_left, from_right, share), drawn)
+    differing = (from_left - from_right).abs().amax(1, keepdim=True) / ALIKE
+    lighter = (drawn - scenery).mean(1, keepdim=True).clamp(min=0) / LIGHTER
+    return scenery, torch.exp(-(differing**2) - lighter**2)
 
 
-def near(cover: Tensor) -> Tensor:
+def near(cover: Tensor, reach: int = BESIDE) -> Tensor:
     """1 in cells that a figure covers in part, (n, 1, H, W), and in those around them, 0 in others."""
-    cells = F.max_pool2d(F.max_pool2d(cover, CELL), 2 * BESIDE + 1, 1, BESIDE)
+    cells = F.max_pool2d(F.max_pool2d(cover, CELL), 2 * reach + 1, 1, reach)
     return F.interpolate((cells > 0).to(cover), scale_factor=float(CELL))
 
 
