@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import torch
+
 from sora_cli.engine.canvas import Level
 from sora_cli.engine.denoiser import Window
 from sora_cli.engine.job import LatentFile
@@ -112,5 +114,6 @@ def give_rooms(members: Sequence[LatentFile], level: Level, *, meeting: bool = F
         room = MEETING if meeting else ROOM / count
         size = pose.size * (room * level.width / side / pose.size.max()).clamp(max=1.0)
         feet = pose.y + (pose.size - size) * side / level.height / 2
-        across = (pose.x - 0.5) * (1.0 if meeting else 1 / count)
-        poses.write(0, replace(pose, x=middle + across, y=feet, size=size).numbers())
+        across, half = (pose.x - 0.5) * (1.0 if meeting else 1 / count), size * side / level.width / 2
+        x = torch.maximum(torch.minimum(middle + across, 1 - half), half)
+        poses.write(0, replace(pose, x=x, y=feet, size=size).numbers())

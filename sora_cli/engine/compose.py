@@ -15,7 +15,7 @@ from sora_cli.engine.measures import difference, strips
 from sora_cli.engine.spool import Spool, spooled
 
 FADE_SECONDS = Fraction(1, 2)
-QUICK = Fraction(1, 4)  # of this time is left to what has another shape: longer, and it would be seen as a ghost
+QUICK = Fraction(1, 12)  # of this time is left to what has another shape: longer, and it would be seen as a ghost
 LOUD = 40.0  # levels by which pixels are off, beyond their mean, where another shape rather than softness is likely
 
 

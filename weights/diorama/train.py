@@ -19,7 +19,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1]), str(HERE.pare
 import checkpoint  # noqa: E402
 import team  # noqa: E402
 import world  # noqa: E402
-from dit_training import caption_table, scene_table  # noqa: E402
+from dit_training import Captions, caption_table, scene_table  # noqa: E402
 from examples import Examples, Mixture, Studio  # noqa: E402
 from feed import Feed  # noqa: E402
 from package import read_model, write_model  # noqa: E402
@@ -112,11 +112,7 @@ def polish(
     workers: WorkersOpt = 1,
 ) -> None:
     """Train the decoder on what the denoiser draws, so that it mends its errors (needs no GPU)."""
-    torch.set_num_threads(threads)
-    sprites = world.load_sprites(assets, os.cpu_count() or 1)
-    captions = caption_table(run / "captions.safetensors", BUILTIN, "cpu")
-    studio = Studio(sprites, load_vae(run / "vae.safetensors"))
-    polish_decoder(run, studio, captions, Timetable(rate, minutes, settle), workers)
+    polish_decoder(run, *_at_hand(assets, run, threads), Timetable(rate, minutes, settle), workers)
 
 
 @app.command()
@@ -130,11 +126,7 @@ def retouch(
     workers: WorkersOpt = 1,
 ) -> None:
     """Train what draws figures sharp in decoded frames (needs denoiser and decoder, and no GPU)."""
-    torch.set_num_threads(threads)
-    sprites = world.load_sprites(assets, os.cpu_count() or 1)
-    captions = caption_table(run / "captions.safetensors", BUILTIN, "cpu")
-    studio = Studio(sprites, load_vae(run / "vae.safetensors"))
-    train_retouch(run, studio, captions, Timetable(rate, minutes, settle), workers)
+    train_retouch(run, *_at_hand(assets, run, threads), Timetable(rate, minutes, settle), workers)
 
 
 @app.command()
@@ -151,6 +143,14 @@ def course(
     sprites = world.load_sprites(assets, os.cpu_count() or 1)
     captions = caption_table(run / "captions.safetensors", BUILTIN, "cpu")
     train_courses(run, sprites, captions, Timetable(rate, minutes, settle))
+
+
+def _at_hand(assets: Path, run: Path, threads: int) -> tuple[Studio, Captions]:
+    """What draws and encodes examples on the CPU, and the captions, for training on so many threads."""
+    torch.set_num_threads(threads)
+    sprites = world.load_sprites(assets, os.cpu_count() or 1)
+    captions = caption_table(run / "captions.safetensors", BUILTIN, "cpu")
+    return Studio(sprites, load_vae(run / "vae.safetensors")), captions
 
 
 def _later(images: float, closeups: float, clips: float, later_clips: float | None, mixed: float) -> Mixture:
