@@ -39,7 +39,6 @@ UNREADABLE = (
     IndexError,
     EOFError,
     RuntimeError,
-    NotImplementedError,
     zipfile.BadZipFile,
     zlib.error,
     FFmpegError,

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor, nn
 
+from sora_cli.model.tracing import BRIGHTEST, DARKEST, WHOLE
 from sora_cli.model.vae.patch import ChannelNorm, Residual
 from sora_weights.spec import RetouchSpec
 
@@ -25,9 +26,7 @@ AROUND = 3  # cells to each side of one where it is asked how far the frame is f
 CLOSED = -2.0  # logit of the share that is taken of the scenery as it goes on at the beginning of training
 OPEN = 3.0  # logit of the share that is taken of the figure at the beginning of training, where all is as it should be
 DOUBT = 6.0  # how much less that is then, for colours that are wholly apart around a cell, and the same for the figure
-WHOLE = 0.9  # pixels with so much of the figure show the light that falls on it
 UNTINTED = 128.0  # pixels' worth of white light that falls on every figure, as far as is known before any is seen
-DARKEST, BRIGHTEST = 0.3, 1.5  # light on figures
 
 
 class Retouch(nn.Module):
@@ -109,16 +108,16 @@ def _scenery(drawn: Tensor, beside: Tensor) -> tuple[Tensor, Tensor]:
     (n, 1, H, W): less where both sides differ, and where there is more light than on either, as of a sun. Rows without
     either stay as they are.
     """
-    bare = 1 - beside
+    bare, width = 1 - beside, drawn.shape[3]
     seen = F.avg_pool2d(F.pad(torch.cat([drawn * bare, bare], 1), (BARE, BARE)), (1, 2 * BARE + 1), 1)
     soft = seen[:, :3] / seen[:, 3:].clamp(min=1e-3)  # without grain, which would become streaks
-    at = torch.arange(drawn.shape[3], device=drawn.device).expand_as(bare)
+    at = torch.arange(width, device=drawn.device).expand_as(bare)
     left = torch.where(bare > 0, at, -1).cummax(3).values
-    right = torch.where(bare > 0, at, len(at[0, 0, 0])).flip(3).cummin(3).values.flip(3)
+    right = torch.where(bare > 0, at, width).flip(3).cummin(3).values.flip(3)
     share = ((at - left) / (right - left).clamp(min=1)).where(left >= 0, torch.ones_like(bare))
-    share = share.where(right < drawn.shape[3], torch.zeros_like(bare))
-    from_left, from_right = (soft.gather(3, end.clamp(0, drawn.shape[3] - 1).expand_as(soft)) for end in (left, right))
-    known = (left >= 0) | (right < drawn.shape[3])
+    share = share.where(right < width, torch.zeros_like(bare))
+    from_left, from_right = (soft.gather(3, end.clamp(0, width - 1).expand_as(soft)) for end in (left, right))
+    known = (left >= 0) | (right < width)
     scenery = torch.where((beside > 0) & known, torch.lerp(from_left, from_right, share), drawn)
     differing = (from_left - from_right).abs().amax(1, keepdim=True) / ALIKE
     lighter = (drawn - scenery).mean(1, keepdim=True).clamp(min=0) / LIGHTER

@@ -21,7 +21,8 @@ from sora_cli.model.artwork import LEVELS
 CERTAIN = 0.3  # latents that show less of the figure, as far as the network knows, say nothing of where it is
 USUAL = 0.6  # of the picture's shorter side: the size that is believed where next to nothing says otherwise
 DOUBT = 0.004  # how much that belief weighs, as a share of what a whole figure says
-WHOLE = 0.9  # latents with so much of the figure show the light that falls on it
+WHOLE = 0.9  # latents or pixels with so much of the figure show the light that falls on it
+DARKEST, BRIGHTEST = 0.3, 1.5  # light on figures
 UNTINTED = 2.0  # latents' worth of white light that falls on every figure, as far as is known before any is seen
 BARE = 0.02  # latents with less of the figure show what is behind it
 STEADY = 20.0  # how much places and sizes that change their course weigh against what is seen, at `USUAL_RATE`
@@ -175,7 +176,7 @@ class Traced:
         """How the light falls on the figures where a picture has these `colours`, (b, 3, t, h, w): (b, 3, 1, 1, 1)."""
         whole = (self.cover > WHOLE).to(colours)
         seen, own = (reduce(each * whole, "b k t h w -> b k 1 1 1", "sum") for each in (colours, self.colours))
-        return ((seen + UNTINTED) / (own + UNTINTED)).clamp(0.3, 1.5)
+        return ((seen + UNTINTED) / (own + UNTINTED)).clamp(DARKEST, BRIGHTEST)
 
 
 def moments(pose: Pose, seconds: Tensor, rate: Tensor, count: int) -> tuple[Pose, ...]:

@@ -30,11 +30,11 @@ from vae_training import (
     drawn_latents,
     fit_components,
     load_vae,
+    mixed_precision,
     random_crops,
 )
 from world import Sprites
 
-from sora_cli.engine.devices import native_dtype
 from sora_cli.model.course import Course
 from sora_cli.model.dit import DiT
 from sora_cli.model.retouch import Retouch
@@ -98,11 +98,6 @@ def log(run: Path, stage: str, line: str) -> None:
     print(stamped, flush=True)
     with open(run / f"{stage}.log", "a") as file:
         file.write(stamped + "\n")
-
-
-def mixed_precision(device: str) -> torch.autocast:
-    """Products in bfloat16 where the hardware multiplies it natively, in float32 elsewhere."""
-    return torch.autocast(device, torch.bfloat16, enabled=native_dtype(device) == torch.bfloat16)
 
 
 def make_step(optimiser: torch.optim.Optimizer, net: nn.Module, loss: Tensor, rate: float) -> None:

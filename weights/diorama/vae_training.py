@@ -100,6 +100,11 @@ def decoder_loss(vae: PatchVAE, clips: Tensor) -> Tensor:
     return F.l1_loss(vae.decode(latents).float(), clips)
 
 
+def mixed_precision(device: str) -> torch.autocast:
+    """Products in bfloat16 where the hardware multiplies it natively, in float32 elsewhere."""
+    return torch.autocast(device, torch.bfloat16, enabled=native_dtype(device) == torch.bfloat16)
+
+
 @torch.no_grad()
 def drawn_latents(
     vae: PatchVAE,
@@ -122,7 +127,7 @@ def drawn_latents(
     noisy = torch.lerp(batch.latents, mixed_noise(batch.latents, FAMILY.flow.shared_noise, rng), level)
     told = net.trace(true_pose(batch), features, seen, batch.place)
     timesteps = level[:, 0, :, 0, 0].expand(-1, t)
-    with torch.autocast("cpu", torch.bfloat16, enabled=native_dtype("cpu") == torch.bfloat16):
+    with mixed_precision("cpu"):
         made = net(noisy, timesteps, features, seen, batch.place, None, told, Reliance(FAMILY.flow.reliance))
     if beside is not None:
         side = 2 * beside - 1
