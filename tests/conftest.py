@@ -102,3 +102,18 @@ def sora(folder: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Run]:
         return Run(code, told.out, told.err)
 
     return run
+
+
+@pytest.fixture
+def retouch() -> Any:
+    """A small network that draws figures sharp, of random weights."""
+    import torch
+
+    from sora_cli.model.retouch import Retouch
+    from sora_weights.spec import RetouchSpec
+
+    torch.manual_seed(0)
+    made = Retouch(RetouchSpec(width=16, depth=2)).requires_grad_(False)
+    for parameter in made.parameters():
+        parameter += 0.1 * torch.randn_like(parameter)
+    return made

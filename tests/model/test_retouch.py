@@ -7,15 +7,6 @@ from sora_cli.model.retouch import BESIDE, CELL, Retouch, light_on, lit
 from sora_weights.spec import RetouchSpec
 
 
-@pytest.fixture
-def network() -> Retouch:
-    torch.manual_seed(0)
-    made = Retouch(RetouchSpec(width=16, depth=2)).requires_grad_(False)
-    for parameter in made.parameters():
-        parameter += 0.1 * torch.randn_like(parameter)
-    return made
-
-
 def square(rows: slice, columns: slice, size: tuple[int, int] = (192, 256)) -> torch.Tensor:
     """A red figure, (1, 4, H, W)."""
     made = torch.zeros(1, 4, *size)
@@ -23,10 +14,10 @@ def square(rows: slice, columns: slice, size: tuple[int, int] = (192, 256)) -> t
     return made
 
 
-def test_nothing_changes_where_no_figure_is(network):
+def test_nothing_changes_where_no_figure_is(retouch):
     frames, figure = torch.rand(1, 3, 192, 256) * 2 - 1, square(slice(80, 120), slice(100, 140))
-    assert torch.allclose(network(frames, 0 * figure, 0 * figure[:, 3:]), frames, atol=1e-6)
-    off = (network(frames, figure, figure[:, 3:]) - frames).abs().amax((0, 1))
+    assert torch.allclose(retouch(frames, 0 * figure, 0 * figure[:, 3:]), frames, atol=1e-6)
+    off = (retouch(frames, figure, figure[:, 3:]) - frames).abs().amax((0, 1))
     reach = CELL * BESIDE
     assert off[80 - reach : 120 + reach, 100 - reach : 140 + reach].max() > 0.1
     off[80 - reach : 120 + reach, 100 - reach : 140 + reach] = 0
@@ -34,15 +25,15 @@ def test_nothing_changes_where_no_figure_is(network):
 
 
 @pytest.mark.parametrize("corner", [(80, 100), (0, 0), (152, 216)])
-def test_a_part_of_a_frame_becomes_what_it_becomes_in_the_whole(network, corner: tuple[int, int]):
+def test_a_part_of_a_frame_becomes_what_it_becomes_in_the_whole(retouch, corner: tuple[int, int]):
     top, left = corner
     frames, figure = torch.rand(1, 3, 192, 256) * 2 - 1, square(slice(top, top + 40), slice(left, left + 40))
     rows, columns = (
-        slice(max(0, (at - network.margin) // 8 * 8), at + 40 + network.margin // 8 * 8 + 8) for at in corner
+        slice(max(0, (at - retouch.margin) // 8 * 8), at + 40 + retouch.margin // 8 * 8 + 8) for at in corner
     )
     whole, part = (
-        network(frames, figure, figure[:, 3:]),
-        network(*(each[..., rows, columns] for each in (frames, figure, figure[:, 3:]))),
+        retouch(frames, figure, figure[:, 3:]),
+        retouch(*(each[..., rows, columns] for each in (frames, figure, figure[:, 3:]))),
     )
     # how far the whole figure is off is the same mean, summed in another order
     assert torch.allclose(part, whole[..., rows, columns], atol=1e-4)
