@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ def _finish(work: Work, job: Job, delivery: Delivery, preview: Path | None, prog
 
     with ExitStack() as opened:
         studio = open_studio(work, job, Clock(progress), preview, opened)
-        written = _write(studio, draw(studio), delivery)
+        written = _write(studio, [] if work.repaints else draw(studio), delivery)
         for note in written.notes:
             progress.note(note)
         return _result(studio, written, (*notes, *studio.notes, *written.notes))
@@ -112,16 +113,20 @@ def _write(studio: "Studio", latents: list[LatentFile], delivery: Delivery) -> W
         studio.clock.stage("decode", work.film.frames),
         open_film_writer(work, path, metadata=metadata, force=delivery.force, ledger=studio.job) as writer,
     ):
-        decoded = [_frames(studio, board, latents[board], notes) for board in range(len(latents))]
+        if work.repaints:
+            decoded = [_repainted(studio)]
+        else:
+            decoded = [_frames(studio, board, each, notes) for board, each in enumerate(latents)]
         write_film(work, studio.sources, decoded, writer, measures, studio.clock.progress.step, studio.job.folder)
     assert writer.output is not None
     return Written(writer.output, (*writer.notes, *notes), measures.values())
 
 
 def _frames(studio: "Studio", board: int, latents: LatentFile, notes: list[str]) -> "Iterator[np.ndarray]":
-    """All frames of a board's canvas as they are decoded; a fallback is noted."""
+    """All frames of a board's canvas as they are decoded, in the style that was asked for; a fallback is noted."""
     from sora_cli.engine.decode import decode_frames, frames_of, in_smaller_tiles, steadied
     from sora_cli.engine.retouching import retouched
+    from sora_cli.engine.styles import in_style
 
     work = studio.work
 
@@ -136,7 +141,20 @@ def _frames(studio: "Studio", board: int, latents: LatentFile, notes: list[str])
     groups = in_smaller_tiles(decode, work.memory.tile_side, tell)
     if work.flow.steady and not all(work.known(board)):
         groups = retouched(studio, board, steadied(groups))  # not before: what moves sharply would be spread too
-    return frames_of(groups, work.canvases[board])
+    frames = frames_of(groups, work.canvases[board])
+    return frames if work.style is None else in_style(frames, work.style)
+
+
+def _repainted(studio: "Studio") -> "Iterator[np.ndarray]":
+    """The frames of the one clip of a job in the style that was asked for."""
+    from sora_cli.engine.footage import given_frames
+    from sora_cli.engine.styles import in_style
+
+    work = studio.work
+    assert work.style is not None
+    (given,) = work.film.boards[0].given
+    frames = islice(given_frames(studio.sources[given.source], given), work.film.frames)
+    return in_style(frames, work.style)
 
 
 def _result(studio: "Studio", written: Written, notes: tuple[str, ...]) -> Result:

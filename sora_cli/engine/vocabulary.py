@@ -1,4 +1,4 @@
-"""Which words of a prompt a model was never taught."""
+"""Which words of a prompt a model was never taught, and which ask for a style."""
 
 import re
 from collections.abc import Iterable
@@ -20,6 +20,12 @@ LITTLE_WORDS = frozenset(
         """,
     )
 )
+STYLES = {  # how prompts ask for each
+    "black and white": "(in |as )?(black[ -]and[ -]white|monochrome|greyscale|grayscale)",
+    "watercolour": "(in |as )?(a |the style of )?watercolou?rs?( painting| style)?( of)?",
+    "pixel art": "(in |as )?(a )?pixel[ -]art( style)?( of)?",
+    "ink": "(in |as )?(an |the style of )?ink( drawing| sketch| style)?( of)?",
+}
 ENDINGS = ("", "s", "es", "ing", "ed", "'s")
 
 
@@ -34,6 +40,15 @@ def unknown_words(prompt: str, vocabulary: frozenset[str] | None) -> tuple[str, 
     words = dict.fromkeys(re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", prompt.lower()))
     unknown = tuple(word for word in words if word not in LITTLE_WORDS and not _stems(word) & known)
     return unknown if words else (prompt.strip(),)
+
+
+def split_style(prompt: str) -> tuple[str | None, str]:
+    """The name of the style that a prompt asks for, if it does, and the prompt without it."""
+    for name, words in STYLES.items():
+        if found := re.search(rf"(^|[\s,]+){words}(?=$|[\s,.])", prompt, re.IGNORECASE):
+            rest = f"{prompt[: found.start()]} {prompt[found.end() :]}"
+            return name, re.sub(r"\s+(,)?", lambda gap: gap[1] or " ", rest).strip(" ,.")
+    return None, prompt
 
 
 def says_one_of(prompt: str, phrases: Iterable[str]) -> bool:

@@ -12,7 +12,7 @@ from sora_cli.engine.films import film_of
 from sora_cli.engine.memory import Media, MemoryPlan, footprint_of, plan_memory
 from sora_cli.engine.reel import spans
 from sora_cli.engine.timing import retimed_count
-from sora_cli.engine.vocabulary import count_tokens, unknown_words
+from sora_cli.engine.vocabulary import count_tokens, split_style, unknown_words
 from sora_cli.errors import SoraError
 from sora_cli.media.editing import lossless_look
 from sora_cli.media.held import read_size, written_size
@@ -34,8 +34,8 @@ LARGER_MODELS = "larger open models such as Wan 2.1 and CogVideoX know far more 
 class Work:
     """A request, its model, what is to be drawn on which canvases (one for each board), and the memory plan.
 
-    `asked` is the request as it came; `request` is what is drawn for it: of a draft, the small size. `disk` are the
-    bytes of latents that all canvases take.
+    `asked` is the request as it came; `request` is what is drawn for it: of a draft, the small size, of a prompt that
+    asks for a `style` to be painted over that, the rest. `disk` are the bytes of latents that all canvases take.
     """
 
     asked: Request
@@ -45,6 +45,7 @@ class Work:
     canvases: tuple[Canvas, ...]
     memory: MemoryPlan
     disk: int
+    style: str | None = None
 
     @property
     def flow(self) -> FlowSpec:
@@ -72,9 +73,14 @@ class Work:
         return 1.0 if asked is None else asked
 
     @property
+    def repaints(self) -> bool:
+        """Whether a style is all that a clip is to be changed by."""
+        return self.style is not None and self.request.command == "edit" and self.request.strength == 0
+
+    @property
     def repairs(self) -> bool:
         """Whether the words are those that the clip was made with, so that it is to show what it showed."""
-        return self.request.clip is not None and self.request.prompt == own_prompt(self.request.clip)
+        return self.request.clip is not None and self.asked.prompt == own_prompt(self.request.clip)
 
     def windows(self, board: int, level: int) -> int:
         """Windows in time at a level of a board."""
@@ -97,6 +103,7 @@ def prepare(request: Request, output: Path, preview: Path | None) -> Work:
     asked, draft = request, _draft(request, model, flow)
     if draft is not None and request.draft:
         request = replace(request, width=draft.size[0], height=draft.size[1])
+    style, request = _style(request, flow)
     film = film_of(
         request, [retimed_count(probed(path), request.fps) for path in request.sources], model.grid, model.knows
     )
@@ -111,7 +118,23 @@ def prepare(request: Request, output: Path, preview: Path | None) -> Work:
     drawn = not all(all(board.known(model.grid)) for board in film.boards)
     plans = [plan_memory(canvas, flow, footprint, request.memory, media, drawn=drawn) for canvas in canvases]
     worst, disk = max(plans, key=lambda plan: plan.peak), sum(plan.disk for plan in plans)
-    return Work(asked, request, model, film, canvases, worst, disk)
+    return Work(asked, request, model, film, canvases, worst, disk, style)
+
+
+def _style(request: Request, flow: FlowSpec) -> tuple[str | None, Request]:
+    """The style that is to be painted over all that a request draws, and the request without its name. A clip of which
+    nothing else is asked is not drawn at all.
+    """
+    style, prompt = split_style(request.prompt)
+    if style is None or not flow.paints or not _paintable(request) or (request.command == "generate" and not prompt):
+        return None, request
+    strength = request.strength if prompt or request.command == "generate" else 0.0
+    return style, replace(request, prompt=prompt, strength=strength)
+
+
+def _paintable(request: Request) -> bool:
+    """Whether all frames of a result are drawn: beside a clip's own ones a style would be seen to begin."""
+    return request.command == "generate" or (request.command == "edit" and request.mask is None)
 
 
 def _draft(request: Request, model: Model, flow: FlowSpec) -> Draft | None:
@@ -205,6 +228,8 @@ def notes_of(work: Work) -> tuple[str, ...]:
     notes = []
     if request.prompt and (unknown := ", ".join(unknown_words(request.prompt, model.vocabulary))):
         notes.append(f"{model.name} was never taught: {unknown}; this is its best guess, {LARGER_MODELS}")
+    if work.flow.paints and not _paintable(request) and (style := split_style(request.prompt)[0]):
+        notes.append(f"{style}: styles are painted over all frames, by generate and edit without --mask alone")
     for name, text in (("prompt", request.prompt), ("--negative", request.negative)):
         tokens, most = count_tokens(model, text), model.specs.text.tokens
         if tokens > most:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sora_cli.engine.vocabulary import says_one_of, unknown_words
+from sora_cli.engine.vocabulary import says_one_of, split_style, unknown_words
 
 KNOWN = frozenset({"cat", "sunset", "jumping", "moving", "puppy", "butterfly", "standing"})
 
@@ -36,3 +36,23 @@ SAYS = {"a Sunset and a cat": True, "stars": True, "a cat under a tree": False, 
 @pytest.mark.parametrize("prompt", SAYS)
 def test_a_prompt_says_where_with_the_last_word_of_a_phrase(prompt: str):
     assert says_one_of(prompt, ("at sunset", "under the stars", "while snow is falling")) is SAYS[prompt]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "style", "rest"),
+    [
+        ("a cat at sunset", None, "a cat at sunset"),
+        ("a cat at sunset, ink", "ink", "a cat at sunset"),
+        ("An ink drawing of a cat", "ink", "a cat"),
+        ("watercolor", "watercolour", ""),
+        ("a dog, in watercolour, at night", "watercolour", "a dog, at night"),
+        ("a watercolour painting of a fish", "watercolour", "a fish"),
+        ("a fish in Black-and-White underwater", "black and white", "a fish underwater"),
+        ("a pixel art rocket", "pixel art", "rocket"),
+        ("a cat as pixel art.", "pixel art", "a cat"),
+        ("a pink pig thinks", None, "a pink pig thinks"),
+        ("", None, ""),
+    ],
+)
+def test_a_style_is_taken_out_of_a_prompt(prompt: str, style: str | None, rest: str):
+    assert split_style(prompt) == (style, rest)

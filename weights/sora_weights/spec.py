@@ -243,7 +243,8 @@ class FlowSpec:
     from `given_start`, and scenery inside a mask, where what is around it goes on first, from `cleared_start`.
     `steady` evens out jumps of texture between the frames of one latent frame and the next. `reliance` on a memory of
     figures is added to what was learned, in logits: training shows noisy true latents, use the network's own; so is
-    `persistence` where known frames stand still.
+    `persistence` where known frames stand still. Over what a family `paints` are styles painted that prompts ask for,
+    since its networks know none.
     `solver` and `shift` count where a model brings no scheduler_config.json.
     """
 
@@ -270,6 +271,7 @@ class FlowSpec:
     steady: bool = False
     reliance: float = 0.0
     persistence: float = 0.0
+    paints: bool = False
 
     def refinement(self, level: int) -> tuple[float, int]:
         """The noise level that refining level 1, 2, ... of a picture starts from, and its steps."""

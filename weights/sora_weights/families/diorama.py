@@ -171,5 +171,6 @@ FAMILY = Family(
         steady=True,
         reliance=4.0,
         persistence=4.0,
+        paints=True,
     ),
 )
