@@ -1,6 +1,6 @@
-"""Makes the contact sheets of README.md again: `python docs/pictures.py prompts`, `pairs` and `clips`.
+"""Makes the pictures of the READMEs again: `python docs/pictures.py prompts`, `rows`, `clips` and `world`.
 
-Everything is made by the command line, nothing is picked. The clip that the second sheet begins with is rendered from
+Everything is made by the command line, nothing is picked. The clips that the last sheet begins with are rendered from
 diorama's world, which needs the artwork (weights/README.md): `--assets FOLDER`.
 """
 
@@ -22,20 +22,37 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), *(str(HERE.parent / name) for name in ("weights", "weights/diorama", "kernels"))]
 
 import world  # noqa: E402
+from vocabulary import SCENES, SUBJECTS  # noqa: E402
 
 PROMPTS = """a cat at sunset, a dog on a beach, a car in the snow, a fish underwater, a rocket at night, a butterfly in
-a forest, a penguin in the snow, a turtle on a beach, a horse at sunset, a duck in a forest, a tiger in a
+a forest, a penguin in the snow, a turtle on a beach, a horse in the mountains, a duck in a forest, a tiger in a
 meadow, an elephant in a desert, a train in a city, an owl at night, a sailboat on a beach, a rabbit in a
 meadow, a snowman in the snow, a giraffe in a desert, a dolphin underwater, a bus in a city, an airplane at
-sunset, a dragon at night, a teddy bear in a forest, a UFO in space"""
-PAIRS = (
-    "a cat jumping and a dog on the beach",
-    "a penguin walking right and a snowman in the snow",
-    "a fish and an octopus underwater",
-    "a horse running, a cow and a sheep in a meadow",
-    "a rocket rising and a UFO in space",
-    "a car driving to the right and a bus in a city",
-)
+sunset, a dragon at night, a teddy bear in a room, a UFO in space"""
+ROWS = {
+    "pairs": (
+        "a cat jumping and a dog on the beach",
+        "a penguin walking right and a snowman in the snow",
+        "a fish and an octopus underwater",
+        "a horse running, a cow and a sheep in a meadow",
+        "a rocket rising and a UFO in space",
+        "a car driving to the right and a bus in a city",
+    ),
+    "moves": (
+        "a rabbit in a room jumping to the right",
+        "a dog in the mountains running back and forth",
+        "a bee in a meadow flying in circles",
+        "an owl at night, the camera tilts down",
+        "a penguin on the beach, dolly in",
+        "a car in a city, the camera pans right",
+    ),
+    "styles": (
+        "a cat at sunset, ink",
+        "a cat at sunset, watercolour",
+        "a cat at sunset, pixel art",
+        "a cat at sunset, black and white",
+    ),
+}
 CLIPS = {  # {clip} and {fish} are rendered, {picture} is a frame of the clip, {right} and {corner} are masks
     "back": "extend {clip} --backward --seconds 2",
     "both": "extend {clip} --both --seconds 1",
@@ -94,13 +111,15 @@ def prompts() -> None:
 
 
 @app.command()
-def pairs() -> None:
-    """docs/pairs.png."""
-    rows = []
-    with TemporaryDirectory() as folder:
-        for seed, prompt in enumerate(PAIRS):
-            rows += spread(sora("generate", prompt, "--seed", str(seed), output=Path(folder) / f"{seed}.mkv"), 6)
-    sheet(rows, 6, 214).save(HERE / "pairs.png")
+def rows(names: Annotated[list[str] | None, typer.Argument(help="Some of them.")] = None) -> None:
+    """docs/pairs.png, docs/moves.png and docs/styles.png."""
+    for name in names or list(ROWS):
+        made = []
+        with TemporaryDirectory() as folder:
+            for number, prompt in enumerate(ROWS[name]):
+                seed = "0" if name == "styles" else str(number)
+                made += spread(sora("generate", prompt, "--seed", seed, output=Path(folder) / f"{number}.mkv"), 6)
+        sheet(made, 6, 214).save(HERE / f"{name}.png")
 
 
 @app.command()
@@ -122,6 +141,18 @@ def clips(assets: Annotated[Path, typer.Option(help="Folder with the unpacked ar
             arguments = shlex.split(command.format(**places))
             rows += spread(sora(*arguments, "--seed", "1", output=folder / f"{kind}.mkv"), 8)
     sheet(rows, 8, 160).save(HERE / "clips.png")
+
+
+@app.command("world")
+def everyone(assets: Annotated[Path, typer.Option(help="Folder with the unpacked artwork packages.")]) -> None:
+    """docs/world.png: every figure once, true renders."""
+    sprites, scenes = world.load_sprites(assets, 2), list(SCENES)
+    pictures = []
+    for number, subject in enumerate(SUBJECTS):
+        scenario = world.Scenario(subject, scenes[number % len(scenes)], "still", "static", _dice(number))
+        (pixels,) = world.render(scenario, sprites, world.View(320, 180), torch.tensor([1.0]))
+        pictures.append(Image.fromarray((pixels.permute(1, 2, 0) * 255).round().byte().numpy()))
+    sheet(pictures, 10, 160).save(HERE / "world.png")
 
 
 def _dice(seed: int) -> tuple[float, ...]:

@@ -43,7 +43,7 @@ def test_each_figure_that_a_prompt_names_has_its_place(pair: str):
     for (left_red, left_purple), (right_red, right_purple) in shares(pair):
         assert left_red > 3 * right_red
         assert right_purple > 3 * left_purple
-        assert min(left_red, right_purple) > 0.05
+        assert min(left_red, right_purple) > 0.04
 
 
 @pytest.mark.parametrize("way", [(), ("--backward",)])

@@ -123,7 +123,7 @@ def test_dry_run_plans_and_makes_nothing(sora: Callable[..., Any], folder: Path)
     levels = told["data"]["levels"]
     assert [levels[-1]["width"], levels[-1]["height"]] == [1920, 1088]
     assert levels[-1]["latents"] == [61, 136, 240]
-    assert [level["steps"] // level["windows"] for level in levels] == [6, 2, 1]
+    assert [level["steps"] // level["windows"] for level in levels] == [6, 3, 1, 1]
     assert told["data"]["memory"]["peak_bytes"] > 0
     assert list(folder.iterdir()) == []
 

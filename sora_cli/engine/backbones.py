@@ -40,8 +40,8 @@ class Figure:
 class Place:
     """What a network is to denoise: a window in space of one level, in one window in time of the video; the figures in
     these frames, where they are known, those that come later in front; how much more than it learned the network is to
-    take of what is at hand; and what is known around the part of the picture that is to be drawn, where that is not all
-    of it.
+    take of what is at hand; what is known around the part of the picture that is to be drawn, where that is not all of
+    it; and how the camera sees these frames, (1, 4, t, 1, 1), where a family can be told.
     """
 
     level: Level
@@ -51,6 +51,7 @@ class Place:
     figures: tuple[Figure, ...] = ()
     reliance: Reliance = LEARNED
     around: Known | None = None
+    camera: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,7 +181,10 @@ class DioramaBackbone(_Held):
         rate = place.fps / self.grid.time if count > 1 else STILL_RATE
         grid = (len(range(*window.h.indices(rows))), len(range(*window.w.indices(columns))))
         corner = ((window.h.start or 0) * space, (window.w.start or 0) * space)
-        return locate(seconds, rate, (level.height, level.width), corner, grid, space).to(self.device)
+        camera = None if place.camera is None else place.camera[:, :, window.t, 0, 0]
+        if camera is not None and bool((camera == camera[..., :1]).all()):
+            camera = camera[..., :1]  # it stands still
+        return locate(seconds, rate, (level.height, level.width), corner, grid, space, camera).to(self.device)
 
 
 class WanBackbone(_Held):

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from sora_weights.spec import Grid
 
-LARGEST_STEP = 3.6  # how much a level may enlarge the one before it, along a side
+LARGEST_STEP = 2.5  # how much a level may enlarge the one before it, along a side
 SNUG = 1.35  # a picture up to this much larger (along a side) than native is drawn at once
 
 Each = TypeVar("Each")
@@ -101,11 +101,11 @@ def lay_out(width: int, height: int, frames: int, grid: Grid, native_area: int, 
     return Canvas(width, height, frames, grid, (first, *between, last))
 
 
-def levels_from(levels: Sequence[Each], strength: float, refine_from: float) -> Sequence[Each]:
+def levels_from(levels: Sequence[Each], strength: float, composed: float) -> Sequence[Each]:
     """The levels that are drawn where drawing starts from what is there at noise level `strength`: the last one alone
-    if that leaves it alone more than refining does, which begins at `refine_from`.
+    up to the level `composed`, which leaves the composition as it is.
     """
-    return levels if strength > refine_from else levels[-1:]
+    return levels if strength > composed else levels[-1:]
 
 
 def steps_from(steps: int, strength: float) -> int:

@@ -14,6 +14,7 @@ from sora_cli.model.tracing import Pose
 
 JOINED = re.compile(r"\s*(,|&|\band\b|\bwith\b|\bbeside\b|\bnext to\b|\bbehind\b|\bin front of\b)\s*", re.IGNORECASE)
 NONE = ("no", "not", "without")
+COUNTS = {"two": 2, "2": 2, "three": 3, "3": 3}
 BEHIND, BEFORE = "behind", "in front of"  # which of two figures hides the other where they meet
 MEETING = 0.32  # of the width: how wide figures are, at most, that meet
 WIDER = 0.2  # of a part of the picture: how much of each neighbour is looked at with it
@@ -52,8 +53,14 @@ def nouns_of(parts: Sequence[tuple[str, str]], taught: frozenset[str], scenes: I
     ]
 
 
+def count_in(words: Iterable[str]) -> int:
+    """How many of something words before its name say that there are."""
+    return next((COUNTS[word.lower()] for word in words if word.lower() in COUNTS), 1)
+
+
 def prompts_of(parts: Sequence[tuple[str, str]], named: Mapping[str, int | None]) -> Named:
-    """One prompt for each figure that the parts of a prompt name, `MOST` at most; none for fewer than two figures.
+    """One prompt for each figure that the parts of a prompt name, `MOST` at most; none for fewer than two figures. "Two
+    cats" are two.
 
     `named` says of words which figure they name. What a part says behind the name is what its figure does; a part that
     ends with the name has what the next one says, or the one before ("a cat and a dog jumping"), unless one figure is
@@ -70,13 +77,14 @@ def prompts_of(parts: Sequence[tuple[str, str]], named: Mapping[str, int | None]
             continue
         figure = names[at]
         assert figure is not None
-        if figure in figures or len(heads) == MOST:
+        if figure in figures:
             continue
         end = next((k for k in range(at, len(words)) if names[k] != figure), len(words))
-        heads.append(" ".join(words[:end]))
-        rests.append(" ".join(words[end:]))
-        joints.append(joint)
-        figures.append(figure)
+        for _ in range(min(count_in(words[:at]), MOST - len(heads))):
+            heads.append(" ".join(word for word in words[:end] if word.lower() not in COUNTS))
+            rests.append(" ".join(words[end:]))
+            joints.append(joint)
+            figures.append(figure)
     if len(heads) < 2:
         return Named()
     scenery, meeting = " ".join(dict.fromkeys(rest for rest in rests if rest)), bool({BEHIND, BEFORE} & set(joints[1:]))
@@ -100,6 +108,24 @@ def parts_of_picture(columns: int, count: int) -> list[Window]:
             left = min(left, columns - 2)
             parts.append(Window(slice(None), slice(None), slice(left, max(right, left + 2))))
     return parts
+
+
+def on_the_spot(pose: Pose, camera: torch.Tensor, level: Level) -> Pose:
+    """Where a camera at rest would see a figure that is in this pose in a picture of a size that another `camera`,
+    (1, 4, t), sees.
+    """
+    across, down, seen, _ = camera.unbind(1)
+    wide, high = (side / min(level.width, level.height) for side in (level.width, level.height))
+    x, y = (pose.x - 0.5) * wide * seen.exp() + across, (pose.y - 0.5) * high * seen.exp() + down
+    return replace(pose, x=x / wide + 0.5, y=y / high + 0.5, size=pose.size * seen.exp())
+
+
+def in_view(pose: Pose, camera: torch.Tensor, level: Level) -> Pose:
+    """The reverse of `on_the_spot`."""
+    across, down, seen, _ = camera.unbind(1)
+    wide, high = (side / min(level.width, level.height) for side in (level.width, level.height))
+    x, y = ((pose.x - 0.5) * wide - across) / seen.exp(), ((pose.y - 0.5) * high - down) / seen.exp()
+    return replace(pose, x=x / wide + 0.5, y=y / high + 0.5, size=pose.size / seen.exp())
 
 
 def give_rooms(members: Sequence[LatentFile], level: Level, *, meeting: bool = False) -> None:

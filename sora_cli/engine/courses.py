@@ -1,10 +1,11 @@
-"""Where the figure of a video goes, before any picture is drawn: a course of poses, denoised by the one loop."""
+"""Where the figure of a video goes, and its camera, before any picture is drawn: a course, denoised by the one loop."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sora_cli.engine.backbones import DioramaBackbone, Place
@@ -16,12 +17,13 @@ from sora_cli.engine.reel import Span, spans
 from sora_cli.engine.sample import normal_draws, sample
 from sora_cli.engine.schedule import flow_schedule
 from sora_cli.engine.solvers import SOLVERS
-from sora_cli.model.course import Course, shape_of
+from sora_cli.model.course import NUMBERS, POSE, Course, shape_of
 from sora_cli.model.dit import seconds_of
 from sora_cli.model.tracing import Pose
 
 STEPS = 16
 LONGEST, CONTEXT = 64, 16  # latent frames of a course that are denoised together, and how many of them are known
+UNMOVED = 0.02  # a camera that is never farther than this from where it stands at rest isn't moved at all
 SURE, DRAWN = 0.001, 1.0  # how much poses are doubted that are known, and that are drawn
 
 
@@ -45,23 +47,47 @@ def plan_course(
     _read_known(sampler, level, latents, poses, there, seen_in)
     whole = Span(0, poses.frames, 0, poses.frames)
     begun = torch.rand((), generator=generator).item()
-    rows, solver = flow_schedule(STEPS, scale=1.0), SOLVERS[sampler.flow.solver]
-    for span in spans(poses.frames, LONGEST, CONTEXT, there):
-        numbers = Course.numbers(Pose.of(poses.read(span.start, span.stop)))
-        mask = torch.ones_like(numbers[:, :1])
-        mask[:, :, span.first - span.start : span.last - span.start] = 0.0
-        part = Known(numbers.where(mask > 0, 0.0), mask, "native")
-        denoise = pinned(from_network(_bound(sampler, level, span, poses.frames), "x0", part), part)
-        noise = torch.randn(numbers.shape, generator=generator)
-        made = sample(denoise, rows, noise, solver, normal_draws(generator, noise), lambda _step: None)
-        pose = Course.pose(made)
-        poses.write(span.first, pose.numbers()[:, :, span.first - span.start : span.last - span.start])
+    own = poses.read(0, poses.frames)
+    numbers = Course.numbers(Pose.of(own), torch.zeros(1, NUMBERS - POSE, poses.frames))
+    made = Course.pose(_denoised(sampler, level, numbers, there, generator)).numbers()
+    poses.write(0, torch.where(torch.tensor(there)[:, None, None], own, made))
     steady(sampler, poses, torch.where(torch.tensor(there), SURE, DRAWN))
     pose = Pose.of(poses.read(0, poses.frames))
     seconds = seconds_of(0, poses.frames, sampler.fps, sampler.grid.time)
     loop = sampler.backbone.loop(words_at(sampler, whole, poses.frames).prompt)
     moment = animated(pose.moment[0], seconds, torch.tensor(there), loop, begun * loop)
     poses.write(0, replace(pose, moment=moment[None]).numbers())
+
+
+@torch.no_grad()
+def plan_camera(sampler: Sampler, level: Level, camera: LatentFile, seed: int) -> None:
+    """Write into `camera` how it sees the scene in every latent frame of a video of which nothing is known yet, as the
+    words say it; with the `seed` of the figure's course both come from the same noise, and belong together.
+    """
+    frames, generator = camera.frames, torch.Generator().manual_seed(seed)
+    torch.rand((), generator=generator)  # as for the figure
+    numbers = torch.zeros(1, NUMBERS, frames, 1, 1)
+    seen = Course.camera(_denoised(sampler, level, numbers, [False] * frames, generator))
+    seen = torch.zeros_like(seen) if seen.abs().max() < UNMOVED else seen
+    camera.write(0, F.pad(seen, (0, 0, 0, 1), value=1.0)[..., None, None])
+
+
+def _denoised(
+    sampler: Sampler, level: Level, numbers: Tensor, known: Sequence[bool], generator: torch.Generator
+) -> Tensor:
+    """A course of which some frames are `known`: its numbers (1, 7, n, 1, 1), window after window."""
+    frames, solver, rows = len(known), SOLVERS[sampler.flow.solver], flow_schedule(STEPS, scale=1.0)
+    course = numbers.clone()
+    for span in spans(frames, LONGEST, CONTEXT, known):
+        there = course[:, :, span.start : span.stop]
+        mask = torch.ones_like(there[:, :1])
+        mask[:, :, span.first - span.start : span.last - span.start] = 0.0
+        part = Known(there.where(mask > 0, 0.0), mask, "native")
+        denoise = pinned(from_network(_bound(sampler, level, span, frames), "x0", part), part)
+        noise = torch.randn(there.shape, generator=generator)
+        made = sample(denoise, rows, noise, solver, normal_draws(generator, noise), lambda _step: None)
+        course[:, :, span.first : span.last] = made[:, :, span.first - span.start : span.last - span.start]
+    return course
 
 
 def animated(known_moments: Tensor, seconds: Tensor, known: Tensor, loop: float, begun: float) -> Tensor:

@@ -10,11 +10,12 @@ import torch
 from PIL.Image import Image, fromarray
 from torch import Tensor
 
-from sora_cli.engine.backbones import Condition
+from sora_cli.engine.backbones import Condition, DioramaBackbone
+from sora_cli.engine.canvas import Level
 from sora_cli.engine.checkpoint import Mark, Point
-from sora_cli.engine.company import give_rooms
+from sora_cli.engine.company import give_rooms, in_view, on_the_spot
 from sora_cli.engine.conditions import conditions
-from sora_cli.engine.courses import plan_course
+from sora_cli.engine.courses import plan_camera, plan_course
 from sora_cli.engine.going_on import going_on
 from sora_cli.engine.job import LatentFile
 from sora_cli.engine.networks import load_backbone, load_picture_encoder
@@ -30,10 +31,20 @@ from sora_cli.engine.pipeline import (
 )
 from sora_cli.engine.retouching import note_cast
 from sora_cli.engine.sample import Step
-from sora_cli.engine.studio import Studio, encoder_of, kept_at, latent_file, place_given, poses_file, stages_of
+from sora_cli.engine.studio import (
+    Studio,
+    camera_file,
+    encoder_of,
+    kept_at,
+    latent_file,
+    place_given,
+    poses_file,
+    stages_of,
+)
 from sora_cli.engine.work import Work
 from sora_cli.machine import give_back_memory
 from sora_cli.media.picture import read_picture
+from sora_cli.model.tracing import Pose
 from sora_cli.model.vae.patch import PatchVAE
 
 OTHER = 100_003  # how far apart the seeds of courses are for the figures of one picture
@@ -79,6 +90,8 @@ def _draw_board(studio: Studio, sampler: Sampler, board: int) -> None:
     poses = poses_file(studio, board) if told or any(stage.rows for stage in levels[1:]) else None
     if going.cleared is not None:
         levels = (clearing(levels[0], going.cleared), *levels[1:])
+    if isinstance(sampler.backbone, DioramaBackbone):
+        sampler = replace(sampler, camera=camera_file(studio, board))
     for index, stage in enumerate(levels):
         if first is not None and index < first.mark.level:
             continue
@@ -106,7 +119,9 @@ def _draw_level(
     *,
     plans: bool = False,
 ) -> None:
-    """Denoise a level, from a `point` on if there is one; before that it `plans` where its figure goes."""
+    """Denoise a level, from a `point` on if there is one; before that it `plans` where its figure goes, and where
+    nothing is given, how the camera sees it.
+    """
     work, job = studio.work, studio.job
     canvas, known = work.canvases[board], work.known(board)
     give_back_memory()
@@ -114,14 +129,15 @@ def _draw_level(
         start, latents = _begin(studio, sampler, board, index, stage)
     else:
         start, latents = _again(studio, board, index, stage)
+    seed = work.request.seed + board
+    if index == 0 and sampler.camera is not None and start is None and not any(known):
+        plan_camera(sampler, stage.level, sampler.camera, seed)
     if plans:  # also when work goes on: the same courses follow from what is given
         for number, member in enumerate(sampler.cast):
-            seed = studio.work.request.seed + board + OTHER * number
             alone = replace(sampler, words=replace(sampler.words, prompt=member.text)) if sampler.company else sampler
-            plan_course(alone, stage.level, latents, member.poses, known, seed, member.seen_in)
+            plan_course(alone, stage.level, latents, member.poses, known, seed + OTHER * number, member.seen_in)
         if sampler.company and not any(known):
-            meeting = any(member.meeting for member in sampler.company)
-            give_rooms([member.poses for member in sampler.company], stage.level, meeting=meeting)
+            _place_together(sampler, stage.level, seed)
     kept = kept_at(studio, canvas, stage.level, board)
     give_back_memory()
     how = "hold" if stage.holds else "refine" if index else "draft"
@@ -135,6 +151,25 @@ def _draw_level(
         _take_as_is(start, latents, known)
     if start is not None:
         job.drop(start)
+
+
+def _place_together(sampler: Sampler, level: Level, seed: int) -> None:
+    """Give each of several figures its own part of the picture, and let one camera see them all: each was planned with
+    the one that its own words say.
+    """
+    company, camera = sampler.company, sampler.camera
+    assert camera is not None
+    shared = camera.read(0, camera.frames)
+    for number, member in enumerate(company):
+        alone = replace(sampler, words=replace(sampler.words, prompt=member.text))
+        plan_camera(alone, level, camera, seed + OTHER * number)
+        pose, own = Pose.of(member.poses.read(0, camera.frames)), camera.read(0, camera.frames)[..., 0, 0]
+        member.poses.write(0, on_the_spot(pose, own, level).numbers())
+    give_rooms([member.poses for member in company], level, meeting=any(member.meeting for member in company))
+    for member in company:
+        pose = Pose.of(member.poses.read(0, camera.frames))
+        member.poses.write(0, in_view(pose, shared[..., 0, 0], level).numbers())
+    camera.write(0, shared)
 
 
 def _take_as_is(start: LatentFile, latents: LatentFile, known: Sequence[bool]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from sora_cli.engine.backbones import Backbone, DioramaBackbone, Text
 from sora_cli.engine.boards import Given
 from sora_cli.engine.canvas import Level
-from sora_cli.engine.company import nouns_of, parts_of, parts_of_picture, prompts_of
+from sora_cli.engine.company import count_in, nouns_of, parts_of, parts_of_picture, prompts_of
 from sora_cli.engine.courses import plan_course
 from sora_cli.engine.footage import encoded, fitted, given_frames
 from sora_cli.engine.inside import covered, put_inside
@@ -119,10 +119,11 @@ def _together(studio: Studio, sampler: Sampler, board: int) -> Sampler | None:
 def _company(studio: Studio, backbone: DioramaBackbone, board: int) -> tuple[tuple[Member, ...], str]:
     """The figures that the words name, if they name several, each with words of its own; and what is said of all."""
     model, parts = studio.work.model, parts_of(studio.work.request.prompt)
-    if len(parts) < 2 or model.vocabulary is None:
+    several = any(count_in(part.split()) > 1 for _, part in parts)
+    if (len(parts) < 2 and not several) or model.vocabulary is None:
         return (), ""
     nouns = nouns_of(parts, model.vocabulary, chain.from_iterable(model.scenes))
-    if len(nouns) < 2:
+    if len(nouns) < 2 and not several:
         return (), ""
     told = prompts_of(parts, dict(zip(nouns, _named(backbone, texts_of(studio, nouns)), strict=True)))
     if not told.prompts:
@@ -146,14 +147,14 @@ def _seen(
     studio: Studio, backbone: DioramaBackbone, board: int, company: Sequence[Member]
 ) -> tuple[tuple[Member, ...], str | None]:
     """Figures with the part of the picture in which all given frames show them, and the scene that these have, where
-    words say none; nobody, where one of them is not to be seen.
+    words say none; nobody, where one of them is not to be seen, or two where there is one.
     """
     level, fps = studio.work.canvases[board].levels[0], float(studio.work.request.fps)
     frames = list(_latents_of(studio, board, studio.work.film.boards[board].edges))
     parts = parts_of_picture(level.latents(studio.work.model.grid)[1], len(company))
     with studio.clock.stage("look"):
         found = [seen_in(backbone, frames, level, fps, member.text, parts) for member in company]
-    if None in found:
+    if None in found or any(found.count(part) > 1 for part in found):
         return (), None
     figure = backbone.named(company[0].text)
     scene = _scene_in(studio, backbone, [Sight(level, frame, figure) for frame in frames])

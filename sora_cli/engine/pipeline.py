@@ -130,6 +130,7 @@ class Sampler:
     known_mode: Literal["native", "pin"] = "native"
     towards: Conditioning | None = None  # what the words have become by the end of the video
     poses: LatentFile | None = None  # of the figure in every latent frame, where these are known
+    camera: LatentFile | None = None  # how it sees the scene in every latent frame, where the network can be told
     reliance: float = 0.0  # on the memory of figures, beyond what the network learned, in logits
     company: tuple[Member, ...] = ()  # the figures in a picture of several, in the place of the one of `poses`
 
@@ -195,12 +196,12 @@ def stages(
 ) -> tuple[Stage, ...]:
     """The draft in `steps` steps with guidance, then each larger level in a few steps without.
 
-    With a `strength` below 1 drawing starts from what is there, and from the last level if it leaves that alone more
-    than refining does. Larger levels that are not to be `refined` are only enlarged.
+    With a `strength` below 1 drawing starts from what is there, and from the last level if that leaves the composition
+    as it is. Larger levels that are not to be `refined` are only enlarged.
     """
     solver, prediction = scheduler.solver, scheduler.prediction
     rows = scheduler.rows(steps) if strength == 1 else scheduler.part(steps, strength)
-    levels = levels_from(canvas.levels, strength, flow.refine_from)
+    levels = levels_from(canvas.levels, strength, flow.composed)
 
     def refining(number: int) -> Rows:
         start, count = flow.refinement(number)
@@ -394,6 +395,7 @@ def _denoiser(
     frames = span.stop - span.start
     most = stage.guidance if known is None or start is not None else sampler.flow.known_guidance
     guidance = min(stage.guidance, most)
+    camera = None if sampler.camera is None else sampler.camera.read(span.start, span.stop)
     figures = tuple(
         Figure(member.text, Pose.of(member.poses.read(span.start, span.stop).to(sampler.backbone.device)))
         for member in sampler.cast
@@ -407,7 +409,7 @@ def _denoiser(
         part = known.crop(window) if known else None
         reliance = Reliance(sampler.reliance, sampler.flow.persistence)
         shown = part if in_part and sampler.known_mode == "native" else None
-        place = Place(stage.level, window, span, sampler.fps, figures, reliance, shown)
+        place = Place(stage.level, window, span, sampler.fps, figures, reliance, shown, camera)
 
         def told(text: Text) -> Denoiser:
             return from_network(sampler.backbone.bind(text, place, sampler.condition), stage.prediction, part)
@@ -432,7 +434,9 @@ def find_poses(sampler: Sampler, level: Level, latents: LatentFile, poses: Laten
         noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(start))
         x = torch.lerp(x0, noise, SEEN_AT).to(sampler.backbone.device)
         span = Span(start, stop, start, stop)
+        camera = None if sampler.camera is None else sampler.camera.read(start, stop)
         words, place = words_at(sampler, span, latents.frames), Place(level, WHOLE_PICTURE, span, sampler.fps)
+        place = replace(place, camera=camera)
         pose = sampler.backbone.pose(x, timesteps.to(x.device), words.prompt, place)
         poses.write(start, pose.numbers())
     steady(sampler, poses, torch.ones(poses.frames))

@@ -18,9 +18,9 @@ from sora_cli.engine.reel import Span
 
 NOISE = 0.4  # at which names matter: with less the picture says all, with more it says nothing
 NOISIER = 0.92  # the same for scenes, which colours say long before shapes are seen
-LIKELIEST = 8  # names with which it is denoised best are looked at closely
-TELLING = 0.9  # share of the usual error that the right name leaves at most: up to 0.90 of ours, 0.87 of real footage
-ALIKE = 0.75  # of colours with the figure's own, at least: ours are 0.87 and more, of real footage up to 0.48
+LIKELIEST = 12  # names with which it is denoised best are looked at closely
+TELLING = 0.97  # share of the usual error that the right name leaves at most: up to 0.94 of ours
+ALIKE = 0.7  # of colours with the figure's own, at least: ours are 0.73 and more, of real footage up to 0.57
 APART = 0.065  # colours from 0 to 1 on the average, at most: ours are 0.02 to 0.06, of real footage 0.10 and more
 LENIENT = 0.75  # of either is enough where the words say the same
 AT_ONCE = 7  # names tried together

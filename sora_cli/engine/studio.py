@@ -19,6 +19,7 @@ from sora_cli.engine.job import Job, LatentFile
 from sora_cli.engine.networks import Autoencoder, check_parts, load_vae
 from sora_cli.engine.pipeline import Conditioning, Kept, Stage, encode_texts, encode_words, scheduler_of, stages
 from sora_cli.engine.work import Work, drawn_inside
+from sora_cli.model.dit import CAMERA
 from sora_cli.model.tracing import Pose
 from sora_cli.settings import folders
 
@@ -82,6 +83,13 @@ def poses_file(studio: Studio, board: int, figure: int = 0) -> LatentFile:
     """The file for where a figure of a board stands in each latent frame: `Pose.numbers`, as if they were latents."""
     shape = (len(fields(Pose)), 1, 1)
     return studio.job.latents(f"board{board}-poses{figure}", studio.work.canvases[board].latent_frames, shape)
+
+
+def camera_file(studio: Studio, board: int) -> LatentFile:
+    """The file for how the camera of a board sees its scene in each latent frame, as if that were latents; zeros, by
+    which nothing is known of it, until it is written.
+    """
+    return studio.job.latents(f"board{board}-camera", studio.work.canvases[board].latent_frames, (CAMERA, 1, 1))
 
 
 def place_given(

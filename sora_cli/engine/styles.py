@@ -67,8 +67,9 @@ def in_style(frames: Iterable[np.ndarray], name: str) -> Iterator[np.ndarray]:
 def _painted(frame: np.ndarray, paint: Callable[[Part], Tensor], reach: float) -> np.ndarray:
     """A frame of which each pixel depends on what is around it as far as `reach`, a few rows at a time."""
     height, width, _ = frame.shape
-    unit, rows, made = min(height, width), max(1, STRIP // width), np.empty_like(frame)
+    unit, made = min(height, width), np.empty_like(frame)
     halo = math.ceil(reach * unit) + 1
+    rows = max(1, STRIP // width, 2 * halo)
     for top in range(0, height, rows):
         first, last, bottom = max(0, top - halo), min(top + rows + halo, height), min(top + rows, height)
         pixels = torch.tensor(frame[first:last]).permute(2, 0, 1)[None].float() / 255

@@ -16,16 +16,23 @@ LITTLE_WORDS = frozenset(
         r"\w+",
         """
         a an and are as at be being but by for from has have her his in into is it its just of off on one onto or over
-        so some that the their then there this to two up very was were while who with
+        so some that the their then there this three to two up very was were while who with
         """,
     )
 )
-STYLES = {  # how prompts ask for each
-    "black and white": "(in |as )?(black[ -]and[ -]white|monochrome|greyscale|grayscale)",
-    "watercolour": "(in |as )?(a |the style of )?watercolou?rs?( painting| style)?( of)?",
-    "pixel art": "(in |as )?(a )?pixel[ -]art( style)?( of)?",
-    "ink": "(in |as )?(an |the style of )?ink( drawing| sketch| style)?( of)?",
+STYLES = {  # how prompts call each, and whether that may stand before a noun, as an adjective
+    "black and white": (r"(?:black[ -](?:and|&)[ -]white|b ?& ?w|monochrome|gr[ea]yscale)", False),
+    "watercolour": (r"(?:water[ -]?colou?rs?)", True),
+    "pixel art": (r"(?:(?:8-bit )?pixel[ -]?art)", True),
+    "ink": (r"(?:(?:pen and )?ink)", False),
 }
+MEDIA = r"(?:[ -](?:style|art|drawing|painting|sketch|photo|picture|image|video|film|movie|animation))*"
+MAKING = frozenset(  # what a prompt may say beside a style that asks for nothing else
+    re.findall(
+        r"\w+",
+        "make turn convert change transform render redraw paint draw this clip video footage film picture please",
+    )
+)
 ENDINGS = ("", "s", "es", "ing", "ed", "'s")
 
 
@@ -43,11 +50,29 @@ def unknown_words(prompt: str, vocabulary: frozenset[str] | None) -> tuple[str, 
 
 
 def split_style(prompt: str) -> tuple[str | None, str]:
-    """The name of the style that a prompt asks for, if it does, and the prompt without it."""
-    for name, words in STYLES.items():
-        if found := re.search(rf"(^|[\s,]+){words}(?=$|[\s,.])", prompt, re.IGNORECASE):
+    """The name of the style that a prompt asks for, if it does, and the prompt without it; without anything, if it asks
+    for nothing else.
+
+    A style is asked for in a clause of its own ("a cat, ink"), behind "in" or "as" ("in watercolour"), before "of" ("an
+    ink drawing of"), or before a noun where no thing would be called that ("a pixel art rocket").
+    """
+    for name, (words, adjective) in STYLES.items():
+        called = rf"(?:the style of )?(?:an? |the )?{words}{MEDIA}"
+        forms = [
+            rf"^\W*{called}(?: of\b|:|\W*$)",
+            rf"[,;(]\s*(?:in |as )?{called}\s*(?=[,;.!?)]|$)",
+            rf"\b(?:in|as|into|to) (?:the style of )?{words}{MEDIA}\b",
+            rf"\b(?:in|as|into|to) {called}\s*(?=[,;.!?)]|$)",
+            rf"\bit {words}{MEDIA}\W*$",
+            *([rf"\b{words}{MEDIA}\b"] if adjective else []),
+        ]
+        for form in forms:
+            found = re.search(form, prompt, re.IGNORECASE)
+            if found is None or re.search(r"\b(no|not|without)\s*$", prompt[: found.start()], re.IGNORECASE):
+                continue
             rest = f"{prompt[: found.start()]} {prompt[found.end() :]}"
-            return name, re.sub(r"\s+(,)?", lambda gap: gap[1] or " ", rest).strip(" ,.")
+            rest = re.sub(r"\s+([,;.!?)])?", lambda gap: gap[1] or " ", rest).strip(" ,;.!?()")
+            return name, rest if set(re.findall(r"\w+", rest.lower())) - LITTLE_WORDS - MAKING else ""
     return None, prompt
 
 

@@ -126,10 +126,10 @@ def _style(request: Request, flow: FlowSpec) -> tuple[str | None, Request]:
     nothing else is asked is not drawn at all.
     """
     style, prompt = split_style(request.prompt)
-    if style is None or not flow.paints or not _paintable(request) or (request.command == "generate" and not prompt):
+    if style is None or not flow.paints or (request.command == "generate" and not prompt):
         return None, request
-    strength = request.strength if prompt or request.command == "generate" else 0.0
-    return style, replace(request, prompt=prompt, strength=strength)
+    strength = 0.0 if request.command == "edit" and request.mask is None and not prompt else request.strength
+    return style if _paintable(request) else None, replace(request, prompt=prompt, strength=strength)
 
 
 def _paintable(request: Request) -> bool:
@@ -228,8 +228,7 @@ def notes_of(work: Work) -> tuple[str, ...]:
     notes = []
     if request.prompt and (unknown := ", ".join(unknown_words(request.prompt, model.vocabulary))):
         notes.append(f"{model.name} was never taught: {unknown}; this is its best guess, {LARGER_MODELS}")
-    if work.flow.paints and not _paintable(request) and (style := split_style(request.prompt)[0]):
-        notes.append(f"{style}: styles are painted over all frames, by generate and edit without --mask alone")
+    notes += _style_notes(work)
     for name, text in (("prompt", request.prompt), ("--negative", request.negative)):
         tokens, most = count_tokens(model, text), model.specs.text.tokens
         if tokens > most:
@@ -241,6 +240,18 @@ def notes_of(work: Work) -> tuple[str, ...]:
     if known and model.knows == "pin" and request.command != "reconstruct":
         notes.append(f"{model.name} was not trained to know frames: they are pinned at every step")
     return tuple(notes)
+
+
+def _style_notes(work: Work) -> list[str]:
+    """What becomes of a style that the prompt asks for."""
+    if work.repaints:
+        return [f"{work.style}: the clip's own frames are painted; nothing is drawn, so --strength doesn't matter"]
+    if work.style is not None:
+        return [f"{work.style}: painted over what {work.model.name} draws"]
+    asked = split_style(work.asked.prompt)[0] if work.flow.paints and work.request.prompt != work.asked.prompt else None
+    if asked is None or work.repairs:
+        return []
+    return [f"{asked}: styles are painted over all frames, by generate and edit without --mask alone"]
 
 
 def _pictures(request: Request) -> list[str]:
@@ -277,7 +288,7 @@ def _levels(work: Work, board: int) -> list[dict[str, Any]]:
             "windows": work.windows(board, index),
             "steps": _steps(work, index, strength) * work.windows(board, index),
         }
-        for index, level in enumerate(levels_from(canvas.levels, strength, work.flow.refine_from))
+        for index, level in enumerate(levels_from(canvas.levels, strength, work.flow.composed))
     ]
 
 

@@ -189,7 +189,7 @@ def _half(pictures: Tensor) -> Tensor:
     return torch.cat([F.avg_pool2d(part.float(), 2).round().byte() for part in torch.split(pictures, AT_ONCE)])
 
 
-def write_artwork(path: Path, pictures: Tensor, counts: Sequence[int], quality: int = 21) -> Path:
+def write_artwork(path: Path, pictures: Tensor, counts: Sequence[int], quality: int = 26) -> Path:
     """Write pictures (n, 4, P, P) uint8, colours multiplied by coverage, `counts` of them for each figure, as films of
     a `quality` (x264's constant rate factor: 0 is lossless).
     """

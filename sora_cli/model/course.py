@@ -1,6 +1,6 @@
-"""Where a figure goes: its pose in every latent frame, from words, by a small denoiser of its own.
+"""Where a figure goes, and what the camera sees, in every latent frame, from words, by a small denoiser of its own.
 
-A course has four numbers a frame. To draw them before any picture is drawn costs next to nothing, and a video that is
+A course has seven numbers a frame. To draw them before any picture is drawn costs next to nothing, and a video that is
 told where its figure stands goes where the words say (Lin et al. 2023, VideoDirectorGPT, arXiv:2309.15091, section 3,
 with flow matching instead of a language model). One timestep per frame, so known poses are frames at timestep 0.
 """
@@ -14,9 +14,10 @@ from sora_cli.model.layers import Projector, learned, sinusoid
 from sora_cli.model.tracing import USUAL_RATE, Pose
 from sora_weights.spec import DiTSpec
 
-NUMBERS = 4  # of a pose: place across and down, the logarithm of the size, and the side that it faces
-CENTRE = (0.5, 0.55, -0.8, 0.0)  # of each, about
-SPREAD = (0.15, 0.12, 0.25, 1.0)  # its standard deviation, about
+POSE = 4  # numbers of one: place across and down, the logarithm of the size, and the side that it faces
+NUMBERS = POSE + 3  # and of a camera: where it looks, across and down, and the logarithm of how far it sees
+CENTRE = (0.5, 0.55, -0.8, 0.0, 0.0, 0.0, 0.0)  # of each, about
+SPREAD = (0.15, 0.12, 0.25, 1.0, 0.1, 0.1, 0.2)  # its standard deviation, about
 HEADS = 4
 MOMENTS = 60.0  # a second lies so far apart from the next as numbers of a sentence do in the sinusoids
 
@@ -48,7 +49,7 @@ class Course(nn.Module):
     def forward(
         self, x: Tensor, timesteps: Tensor, text: Tensor, seen: Tensor, seconds: Tensor, shape: Tensor
     ) -> Tensor:
-        """Predict clean numbers of poses from x = (1 - t) clean + t noise, both (b, 4, n, 1, 1).
+        """Predict clean numbers of poses from x = (1 - t) clean + t noise, both (b, 7, n, 1, 1).
 
         Timesteps (b, n) in [0, 1]; text (b, m, e) with `seen` (b, m) true at real tokens; the latent frames' `seconds`
         (b, n); `shape` (b, 2) as `shape_of` gives it.
@@ -65,15 +66,21 @@ class Course(nn.Module):
         return rearrange(clean, "b n k -> b k n 1 1")
 
     @staticmethod
-    def numbers(pose: Pose) -> Tensor:
-        """A pose as what is denoised, (b, 4, n, 1, 1)."""
-        values = (pose.x, pose.y, pose.size.log(), 2 * pose.mirrored - 1)
+    def numbers(pose: Pose, camera: Tensor) -> Tensor:
+        """A pose and a camera (b, 3, n) as what is denoised, (b, 7, n, 1, 1)."""
+        values = (pose.x, pose.y, pose.size.log(), 2 * pose.mirrored - 1, *camera.unbind(1))
         scaled = [(each - centre) / spread for each, centre, spread in zip(values, CENTRE, SPREAD, strict=True)]
         return torch.stack(scaled, 1)[..., None, None]
 
     @staticmethod
     def pose(numbers: Tensor) -> Pose:
-        """The pose that `numbers` (b, 4, n, 1, 1) say."""
-        scaled = zip(numbers[..., 0, 0].unbind(1), CENTRE, SPREAD, strict=True)
+        """The pose that `numbers` (b, 7, n, 1, 1) say."""
+        scaled = zip(numbers[:, :POSE, :, 0, 0].unbind(1), CENTRE[:POSE], SPREAD[:POSE], strict=True)
         x, y, size, side = (each * spread + centre for each, centre, spread in scaled)
         return Pose(x, y, size.exp(), (side > 0).to(x), torch.ones_like(x), torch.zeros_like(x))
+
+    @staticmethod
+    def camera(numbers: Tensor) -> Tensor:
+        """The camera that `numbers` (b, 7, n, 1, 1) say, (b, 3, n)."""
+        spread = torch.tensor(SPREAD[POSE:], device=numbers.device)
+        return numbers[:, POSE:, :, 0, 0] * rearrange(spread, "k -> k 1")

@@ -38,7 +38,8 @@ from sora_weights.spec import DiTSpec
 KNOWN = 0.25  # frames at most this noisy are worth copying from
 ROTARY_THETA = 100.0
 UNITS = 8.0  # rotary positions across a square picture, whatever its pixels
-WAVES = 5  # that say where a latent lies, from a quarter of one along a picture's shorter side on, each twice as short
+WAVES = 7  # that say where a latent lies, from a quarter of one along a picture's shorter side on, each twice as short
+CAMERA = 4  # numbers of a camera in a latent frame
 TURNS = 6.0  # rotary positions in a second
 ENOUGH = 0.25  # a latent with so much of the figure in it may be taken as it is traced
 MOSTLY = 0.5  # a latent with so much of the figure in it says what that looks like
@@ -57,7 +58,10 @@ STILL_RATE = 6.0  # latent frames a second that a single picture is said to have
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where the latents of a batch lie: seconds (b, t); rows (b, h) and columns (b, w) as fractions of the picture,
-    at the latents' centres; the whole picture's height and width in pixels, (b,) each; latent frames a second (b,).
+    at the latents' centres; the whole picture's height and width in pixels, (b,) each; latent frames a second (b,);
+    and how the `camera` sees the scene, (b, 4, t), or (b, 4, 1) if it stands still: how far to the right and down of
+    its middle it looks, in shorter sides of the picture, the logarithm of how far it sees, and 1 where all that is
+    known, 0 where it isn't and the rest is 0.
     """
 
     seconds: Tensor
@@ -66,6 +70,7 @@ class Place:
     height: Tensor
     width: Tensor
     rate: Tensor
+    camera: Tensor
 
     def to(self, device: torch.device | str) -> "Place":
         """The same on another device."""
@@ -112,9 +117,11 @@ def locate(
     corner: tuple[int, int],
     grid: tuple[int, int],
     space: int,
+    camera: Tensor | None = None,
 ) -> Place:
     """The place of one grid of latents: seconds (t,), latent frames a second, the whole picture (height, width) and
-    the grid's corner (top, left) in pixels, rows and columns of latents, and the pixels along a latent.
+    the grid's corner (top, left) in pixels, rows and columns of latents, the pixels along a latent, and the camera, if
+    it is known.
     """
     (height, width), (top, left), (rows, columns) = picture, corner, grid
     return Place(
@@ -124,6 +131,7 @@ def locate(
         height=torch.tensor([float(height)]),
         width=torch.tensor([float(width)]),
         rate=torch.tensor([rate]),
+        camera=torch.zeros(1, CAMERA, 1) if camera is None else camera,
     )
 
 
@@ -236,8 +244,9 @@ def _spread(part: Tensor, x: Tensor) -> Tensor:
 class _Look:
     """What the network makes of noisy latents: their level (b, 1, t, 1, 1), the scaled latents of the nearest known
     frames (b, c, t, h, w), how near these are (b, 1, t, h, w) and how still they stand (b, 1, 1, h, w), features of
-    latents from the stem (b, c, t, h, w) and of where they lie (b, c, 1, h, w), tokens (b, n, d), the sheet of the
-    figure, where on it they look and how much figure they show as the pointer has it, and the condition (b, t, d).
+    latents from the stem (b, c, t, h, w) and of where they lie (b, c, t, h, w), with t 1 under a camera that stands
+    still, tokens (b, n, d), the sheet of the figure, where on it they look and how much figure they show as the pointer
+    has it, and the condition (b, t, d).
     """
 
     level: Tensor
@@ -276,7 +285,7 @@ class DiT(nn.Module):
         self.register_buffer("spread", torch.ones(spec.channels))  # standard deviation of each latent channel
         self.stem = FrameConv(2 * spec.channels + 1, conv)
         self.told = FrameConv(spec.channels + 1, conv, zero=True)
-        self.stem_where = FrameConv(4 * WAVES, conv, zero=True)
+        self.stem_where = FrameConv(4 * WAVES + 1, conv, zero=True)
         self.stem_block = FrameResidual(conv)
         self.patchify = nn.Linear(conv * patch * patch, width)
         self.place = nn.Linear(16, width)
@@ -293,7 +302,7 @@ class DiT(nn.Module):
         self.unpatchify = nn.Linear(width, conv * patch * patch)
         self.pointer = Pointer(width, patch)
         self.join = FrameConv(2 * conv + spec.channels + 1, conv)
-        self.join_where = FrameConv(4 * WAVES, conv, zero=True)
+        self.join_where = FrameConv(4 * WAVES + 1, conv, zero=True)
         self.head_block = FrameResidual(conv)
         self.head = FrameConv(conv, spec.channels, zero=True)
         self.trust = FrameConv(conv, spec.channels, zero=True)
@@ -324,17 +333,24 @@ class DiT(nn.Module):
         return rope_table(positions, (temporal, spatial, spatial), ROTARY_THETA)
 
     def _where(self, place: Place) -> Tensor:
-        """Waves over the picture, (b, k, 1, h, w), from its middle on and by its shorter side, as scenes are."""
+        """Waves over the scene, (b, k, t, h, w), from its middle on and by the picture's shorter side, as scenes are
+        composed, and 1 where the camera is known; t is 1 where that stands still. Waves too short for latents are low
+        there (Barron et al. 2021, Mip-NeRF, arXiv:2103.13415, section 3.1).
+        """
         unit = torch.minimum(place.height, place.width)
         rates = torch.pi / 2 * 2.0 ** torch.arange(WAVES, device=unit.device)
+        to_right, below, seen, known = place.camera.unbind(1)
         down, across = (
-            torch.einsum("b n, b, k -> b k n", at - 0.5, side / unit, rates)
-            for at, side in ((place.rows, place.height), (place.columns, place.width))
+            torch.einsum("b n, b, b t -> b t n", at - 0.5, side / unit, seen.exp()) + off[..., None]
+            for at, side, off in ((place.rows, place.height, below), (place.columns, place.width, to_right))
         )
-        h, w = down.shape[2], across.shape[2]
-        down = repeat(torch.cat([down.cos(), down.sin()], 1), "b k h -> b k 1 h w", w=w)
-        across = repeat(torch.cat([across.cos(), across.sin()], 1), "b k w -> b k 1 h w", h=h)
-        return torch.cat([down, across], 1)
+        deviation = self.spec.space / unit[:, None] * seen.exp() / 12**0.5  # of points inside a latent from its middle
+        height = torch.exp(-0.5 * torch.einsum("b t, k -> b k t", deviation, rates) ** 2).repeat(1, 2, 1)[..., None]
+        down, across = (torch.einsum("b t n, k -> b k t n", each, rates) for each in (down, across))
+        h, w = down.shape[3], across.shape[3]
+        down = repeat(height * torch.cat([down.cos(), down.sin()], 1), "b k t h -> b k t h w", w=w)
+        across = repeat(height * torch.cat([across.cos(), across.sin()], 1), "b k t w -> b k t h w", h=h)
+        return torch.cat([down, across, repeat(known, "b t -> b 1 t h w", h=h, w=w)], 1)
 
     def _absolute(self, place: Place, patch: int) -> Tensor:  # -> (b, h·w, 16)
         waves = torch.tensor([0.5, 1.0, 2.0, 4.0], device=place.rows.device) * torch.pi
@@ -457,7 +473,8 @@ class DiT(nn.Module):
         copies, nearness = self._with_known(around, *nearest_known(scaled, known, bare))
         inputs = torch.cat([x / self._deviation(level), copies, nearness], 1)
         dtype = self.patchify.weight.dtype
-        where, inside = self._where(place).to(dtype), None if mask is None else mask[:, :1]
+        where = self._where(place).to(dtype)
+        inside = None if mask is None else mask[:, : where.shape[2]]
         stem = self.stem(inputs.to(dtype), mask) + self.stem_where(where, inside)
         if told is not None:
             stem = stem + self.told(_shown(told).to(dtype), mask)

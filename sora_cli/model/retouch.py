@@ -62,7 +62,7 @@ class Retouch(nn.Module):
         Sides are multiples of `CELL`; what is farther than `BESIDE` cells from what is `swept` stays as it is.
         """
         drawn, beside = (frames + 1) / 2, near(swept)
-        scenery, sure = _scenery(drawn, beside)
+        scenery, sure = _scenery(drawn, beside, figure)
         off = apart(frames, figure) if off is None else off
         differing = _apart_around(drawn, figure, off)
         dtype = self.inward.weight.dtype
@@ -102,11 +102,11 @@ def _share(both: Tensor) -> Tensor:
     return both[:, :1] / both[:, 1:].clamp(min=1e-3)
 
 
-def _scenery(drawn: Tensor, beside: Tensor) -> tuple[Tensor, Tensor]:
+def _scenery(drawn: Tensor, beside: Tensor, figure: Tensor) -> tuple[Tensor, Tensor]:
     """Frames (n, 3, H, W) in which the scenery goes on where something is `beside` (n, 1, H, W): row by row, as scenes
     lie in layers, from what is to the left of it to what is to the right; and how sure that is, from 0 to 1,
-    (n, 1, H, W): less where both sides differ, and where there is more light than on either, as of a sun. Rows without
-    either stay as they are.
+    (n, 1, H, W): less where both sides differ, and where there is more light than on either, as of a sun, unless it is
+    of the colours of the `figure` (n, 4, H, W). Rows without either stay as they are.
     """
     bare, width = 1 - beside, drawn.shape[3]
     seen = F.avg_pool2d(F.pad(torch.cat([drawn * bare, bare], 1), (BARE, BARE)), (1, 2 * BARE + 1), 1)
@@ -121,7 +121,20 @@ def _scenery(drawn: Tensor, beside: Tensor) -> tuple[Tensor, Tensor]:
     scenery = torch.where((beside > 0) & known, torch.lerp(from_left, from_right, share), drawn)
     differing = (from_left - from_right).abs().amax(1, keepdim=True) / ALIKE
     lighter = (drawn - scenery).mean(1, keepdim=True).clamp(min=0) / LIGHTER
-    return scenery, torch.exp(-(differing**2) - lighter**2)
+    return scenery, torch.exp(-(differing**2) - lighter**2 * (1 - _rag(drawn, scenery, figure)))
+
+
+def _rag(drawn: Tensor, scenery: Tensor, figure: Tensor) -> Tensor:
+    """How well what is `drawn` is explained by the `figure` close by, over the `scenery` as it goes on, from 0 to 1,
+    (n, 1, H, W).
+    """
+    around = F.avg_pool2d(F.avg_pool2d(figure, CELL), 2 * CLOSE + 1, 1, CLOSE)
+    near_by = F.interpolate((around[:, 3:] > 0).to(drawn), scale_factor=float(CELL))
+    colour = F.interpolate(around[:, :3] / around[:, 3:].clamp(min=1e-3), scale_factor=float(CELL), mode="bilinear")
+    there, whole = drawn - scenery, colour - scenery
+    share = (there * whole).sum(1, keepdim=True) / (whole**2).sum(1, keepdim=True).clamp(min=1e-3)
+    off = ((there - share.clamp(0, 1) * whole) ** 2).sum(1, keepdim=True)
+    return near_by * torch.exp(-off / ALIKE**2)
 
 
 def near(cover: Tensor, reach: int = BESIDE) -> Tensor:

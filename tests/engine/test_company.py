@@ -1,5 +1,7 @@
 """Several figures in one picture: who is named, with which words, and that everybody has room."""
 
+import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,11 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sora_cli.engine.canvas import Level
-from sora_cli.engine.company import APART, MOST, Named, give_rooms, nouns_of, parts_of, parts_of_picture, prompts_of
+from sora_cli.engine.company import (
+    APART,
+    MOST,
+    Named,
+    give_rooms,
+    in_view,
+    nouns_of,
+    on_the_spot,
+    parts_of,
+    parts_of_picture,
+    prompts_of,
+)
 from sora_cli.engine.job import LatentFile
 from sora_cli.model.tracing import Pose
 
-FIGURES = {"cat": 0, "dog": 1, "bear": 2, "owl": 3, "duck": 4}
+FIGURES = {"cat": 0, "cats": 0, "dog": 1, "bear": 2, "owl": 3, "owls": 3, "duck": 4}
 
 
 def named(text: str) -> Named:
@@ -40,6 +53,10 @@ def named(text: str) -> Named:
         ("a cat jumping with a dog in a field, in winter", ["a cat jumping", "a dog in a field, in winter"]),
         ("a cat in front of a sunset with an owl", ["a cat in front of a sunset", "an owl in front of a sunset"]),
         ("A cat AND an owl", ["A cat", "an owl"]),
+        ("two cats on the beach", ["cats on the beach"] * 2),
+        ("Two cats and a dog at night", ["cats at night", "cats at night", "a dog at night"]),
+        ("a dog with 3 owls", ["a dog", "owls", "owls"]),
+        ("a cat with two eyes", []),
     ],
 )
 def test_each_figure_has_a_prompt_of_its_own(text: str, expected: list[str]):
@@ -102,3 +119,23 @@ def test_everybody_has_room_and_stands_on_the_same_ground(
         assert pose.size.max() * side <= 0.95 * level.width / count
         feet = [each.y * level.height + each.size * side / 2 for each in (before, pose)]
         assert torch.allclose(*feet, atol=0.01)
+
+
+@given(
+    st.lists(st.floats(-0.3, 0.3), min_size=3, max_size=3),
+    st.floats(0.1, 0.9),
+    st.floats(0.1, 0.9),
+    st.floats(0.05, 0.8),
+)
+def test_a_figure_seen_by_a_camera_is_where_it_stands(view: list[float], x: float, y: float, size: float):
+    camera, level = torch.tensor([*view, 1.0]).view(1, 4, 1), Level(160, 96)
+    pose = replace(Pose.nowhere(1), x=torch.tensor([[x]]), y=torch.tensor([[y]]), size=torch.tensor([[size]]))
+    there = on_the_spot(pose, camera, level)
+    back = in_view(there, camera, level)
+    for name in ("x", "y", "size"):
+        assert torch.allclose(getattr(back, name), getattr(pose, name), atol=1e-5)
+    at_rest = on_the_spot(pose, torch.zeros(1, 4, 1), level)
+    assert torch.allclose(at_rest.x, pose.x)
+    assert torch.allclose(
+        (there.x - 0.5) * 160 / 96, (pose.x - 0.5) * 160 / 96 * math.exp(view[2]) + view[0], atol=1e-5
+    )

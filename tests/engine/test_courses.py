@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sora_cli.engine.backbones import DioramaBackbone, Place
 from sora_cli.engine.canvas import Level
-from sora_cli.engine.courses import animated, plan_course
+from sora_cli.engine.courses import animated, plan_camera, plan_course
 from sora_cli.engine.denoiser import Window
 from sora_cli.engine.job import LatentFile
 from sora_cli.engine.pipeline import Conditioning, Sampler
@@ -57,6 +57,28 @@ def test_every_latent_frame_gets_a_pose_that_follows_from_the_seed(tmp_path: Pat
     assert (poses[:, 4] == 1).all()
     assert torch.equal(poses, again)
     assert not torch.equal(poses, other)
+
+
+def filmed(folder: Path, sampler: Sampler, frames: int, seed: int = 0) -> torch.Tensor:
+    """The camera of a video of which nothing is known."""
+    folder.mkdir(exist_ok=True)
+    camera = LatentFile(folder / "camera", frames, (4, 1, 1))
+    plan_camera(sampler, LEVEL, camera, seed)
+    return camera.read(0, frames)
+
+
+@pytest.mark.parametrize("frames", [1, 13, 150])
+def test_every_latent_frame_gets_a_camera_that_follows_from_the_seed(tmp_path: Path, sampler: Sampler, frames: int):
+    first, again, other = (filmed(tmp_path / str(turn), sampler, frames, seed) for turn, seed in enumerate((3, 3, 4)))
+    assert torch.isfinite(first).all()
+    assert (first[:, 3] == 1).all()
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_a_camera_that_hardly_moves_stands_still(tmp_path: Path, sampler: Sampler, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sora_cli.engine.courses.UNMOVED", 1e9)
+    assert filmed(tmp_path, sampler, 7)[:, :3].abs().max() == 0
 
 
 def test_known_figures_stay_where_the_network_sees_them(tmp_path: Path, sampler: Sampler):

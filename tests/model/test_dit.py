@@ -20,7 +20,7 @@ def network() -> DiT:
     made = DiT(SPEC)
     for tensor in made.parameters():
         tensor.data.add_(torch.randn_like(tensor) * 0.05)
-    made.memory.names.copy_(torch.nn.functional.normalize(torch.randn(SPEC.figures, 6), dim=-1))
+    made.memory.names.copy_(torch.nn.functional.normalize(torch.randn(SPEC.figures, SPEC.names, 6), dim=-1))
     for tensor in (made.memory.sheets, made.memory.patches, made.memory.plain):
         tensor.normal_()
     pictures = torch.randint(256, (SPEC.figures, 4, 16, 16), dtype=torch.uint8)
@@ -52,6 +52,7 @@ def test_padded_sample_gives_what_it_gives_alone(network):
         height=where.height,
         width=where.width,
         rate=where.rate,
+        camera=where.camera,
     )
     # The padding's timestep is pure noise, so that it is no known frame to copy from.
     both = network(padded, torch.tensor([[0.6, 0.6, 0.6, 1.0]]), words, seen, wide, mask)
@@ -101,6 +102,36 @@ def test_who_relies_on_the_memory_draws_what_it_holds(network):
     assert torch.allclose(wholly[inside], composed[inside], atol=1e-4)
     assert torch.equal(wholly[figure.cover.expand_as(x) == 0], never[figure.cover.expand_as(x) == 0])
     assert (little - never).abs().max() > 1e-3
+
+
+def camera(across: float, down: float, seen: float, frames: int = 1) -> torch.Tensor:
+    """A known camera that stands still, (1, 4, frames)."""
+    return torch.tensor([across, down, seen, 1.0]).view(1, 4, 1).expand(1, 4, frames)
+
+
+def test_a_camera_moves_where_latents_lie_in_the_scene(network):
+    """As far as latents would lie in the scene if the picture itself were elsewhere, or another part of it."""
+    still = replace(place(2, 12, 20), camera=camera(0, 0, 0))
+    moved = replace(still, camera=camera(0.3, -0.1, 0))
+    elsewhere = replace(still, columns=still.columns + 0.3 * 96 / 160, rows=still.rows - 0.1)
+    assert torch.allclose(network._where(moved), network._where(elsewhere), atol=1e-5)
+    closer = replace(still, camera=camera(0, 0, -0.5))
+    by = torch.tensor(0.5).exp()
+    middle = {name: (getattr(still, name) - 0.5) / by + 0.5 for name in ("rows", "columns")}
+    inner = replace(still, height=by * still.height, width=by * still.width, **middle)  # the same of a larger picture
+    assert torch.allclose(network._where(closer), network._where(inner), atol=1e-5)
+
+
+def test_a_camera_that_stands_still_may_be_told_once_or_for_every_frame(network):
+    x, (words, seen), times = torch.randn(1, 4, 3, 12, 20), text(), torch.full((1, 3), 0.6)
+    once, each = (
+        network(x, times, words, seen, replace(place(3, 12, 20), camera=camera(0.1, 0.0, 0.2, count)))
+        for count in (1, 3)
+    )
+    assert torch.allclose(once, each, atol=1e-3)
+    unknown = network(x, times, words, seen, place(3, 12, 20))
+    resting = network(x, times, words, seen, replace(place(3, 12, 20), camera=camera(0, 0, 0)))
+    assert (unknown - resting).abs().max() > 1e-3  # that it rests is more than that nothing is known of it
 
 
 def test_at_timestep_zero_the_latents_come_back(network):

@@ -22,7 +22,7 @@ def memory() -> Memory:
     """Three figures, under the first three axes of the text's space."""
     torch.manual_seed(0)
     made = Memory(SPEC)
-    made.names.copy_(torch.eye(3, 6))
+    made.names[:, 0] = torch.eye(3, 6)
     made.sheets.normal_()
     return made
 

@@ -69,18 +69,18 @@ def request_of(prompt: Prompt, size: str = "32x32", frames: int = 9) -> Request:
 
 
 def test_every_prompt_is_held_out_of_training() -> None:
-    assert all(vocabulary.held_out(p.subject, p.scene, p.motion) for p in choose_prompts(48))
+    assert all(vocabulary.held_out(p.subject, p.scene, p.motion) for p in choose_prompts(100))
 
 
 def test_seeds_are_counted_from_zero_and_every_subject_appears() -> None:
-    prompts = choose_prompts(48)
-    assert [p.seed for p in prompts] == list(range(48))
+    prompts = choose_prompts(100)
+    assert [p.seed for p in prompts] == list(range(100))
     assert {p.subject for p in prompts} == set(vocabulary.SUBJECTS)
 
 
 def test_no_word_of_a_prompt_is_unknown_to_the_model() -> None:
     taught = vocabulary.words()
-    assert all(word in taught for prompt in choose_prompts(48) for word in prompt.text.split())
+    assert all(word in taught for prompt in choose_prompts(100) for word in prompt.text.split())
 
 
 def test_a_prompt_reads_like_a_sentence() -> None:

@@ -5,11 +5,13 @@ import random
 import shutil
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.utils.data import IterableDataset
 
 from diorama import evaluate  # noqa: F401 - puts the recipe's own folder on the path
@@ -92,6 +94,21 @@ def test_every_scene_has_a_painter_that_keeps_its_colours_finite(sprites, scene)
     drawn = world.render(scenario, sprites, world.View(64, 48), torch.tensor([0.0, 0.5]))
     assert scene in scenes.PAINTERS
     assert torch.isfinite(drawn).all()
+
+
+@pytest.mark.parametrize("camera", vocabulary.CAMERAS)
+def test_the_camera_that_training_tells_of_says_where_the_moon_is(sprites, camera: str):
+    """The network's own coordinates (`DiT._where`) at the moon's pixel are where the moon always is."""
+    scenario = world.Scenario("cat", "night", "still", camera, (0.9,) * 16)
+    view, times = world.View(320, 180), torch.tensor([0.0, 1.0, 1.7])
+    moon = world.SHINING["night"]
+    across, down, seen = world.seen_by(world.cast_of([scenario], [view]), times[None])[0]
+    x = (moon[0] - across) / seen.exp() * 180 + 160
+    y = (moon[1] - down) / seen.exp() * 180 + 90
+    frames = world.render(scenario, sprites, view, times)
+    for frame, column, row in zip(frames, x.tolist(), y.tolist(), strict=True):
+        assert frame[:, round(row), round(column)].min() > 0.8
+        assert frame[:, round(row) - 24, round(column)].min() < 0.6
 
 
 def test_training_never_draws_what_is_held_out():
@@ -204,12 +221,49 @@ def test_every_kind_of_batch_teaches_all_lessons(studio, sprites):
         batch = studio(plans)
         text = torch.randn(len(batch.words), 3, spec.text_width)
         seen = torch.ones(text.shape[:2], dtype=torch.bool)
-        scenery = training.Captions(torch.randn(50, 3, spec.text_width), seen[:1].expand(50, -1), torch.zeros(50, 3))
+        count = len(vocabulary.SCENES) * training.SCENE_WORDINGS
+        words, there = torch.randn(count, 3, spec.text_width), seen[:1].expand(count, -1)
+        scenery = training.Captions(words, there, torch.zeros(count, 3))
         loss = training.denoising_loss(net, batch, text, seen, scenery, dice)
         loss = loss + pointing.loss(batch) + covering.loss(batch)
         assert torch.isfinite(loss)
         taught.add(batch.kind)
     assert taught == {"image", "clip", "part"}
+
+
+def test_what_drafts_show_is_bent_a_little_and_the_same_in_all_frames():
+    y, x = torch.meshgrid(torch.arange(64), torch.arange(96), indexing="ij")
+    disc = (((x - 48) ** 2 + (y - 32) ** 2) < 400).float().expand(1, 3, 5, 64, 96)
+    bent, again, other = (examples._enlarged(disc, 2.0, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
+    assert torch.equal(bent, again)
+    assert not torch.equal(bent, other)
+    assert (bent - bent[:, :, :1]).abs().max() < 1e-5
+    off = (bent - disc).abs()[0, 0, 0]
+    radius = ((x - 48) ** 2 + (y - 32) ** 2).sqrt()
+    assert off[(radius - 20).abs() > 12].max() < 0.1  # shapes end elsewhere, but not far from where they do
+    grid = examples._bent(40, 32, 48, torch.Generator().manual_seed(0))
+    straight = examples._bent(1, 32, 48, torch.Generator().manual_seed(0)) * 0 + grid.mean(0)
+    pixels = (grid - straight)[..., 0] * 48 / 2
+    assert 0.3 < pixels.std() < examples.BENT
+
+
+def test_the_camera_is_unknown_more_often_beside_what_is_known():
+    there = examples.places([world.View(64, 48)] * 4000, [24] * 4000, 0, 2, torch.ones(4000, 3, 2))
+    whole = torch.arange(4000) % 2 == 0
+    told = training._filmed(there, whole, torch.Generator().manual_seed(0)).camera
+    known = told[:, 3].amax(1)
+    assert set(known.tolist()) == {0.0, 1.0}
+    assert (told[known == 0] == 0).all()
+    assert (told[known == 1] == 1).all()
+    assert 1 - known[whole].mean() == pytest.approx(training.UNFILMED, abs=0.03)
+    assert 1 - known[~whole].mean() == pytest.approx(training.UNFILMED_BESIDE, abs=0.03)
+
+
+def test_captions_of_another_world_are_refused(tmp_path: Path):
+    table = {"features": torch.zeros(3, 2, 4), "seen": torch.ones(3, 2, dtype=torch.bool), "tokens": torch.zeros(3, 2)}
+    save_file(table, tmp_path / "captions.safetensors")
+    with pytest.raises(ValueError, match="3 captions, and the world has"):
+        training.caption_table(tmp_path / "captions.safetensors", tmp_path, "cpu")
 
 
 def test_known_frames_are_never_all_of_a_clip(studio):
@@ -342,12 +396,12 @@ def test_figures_are_drawn_sharp_from_what_is_told_of_them(studio, sprites):
     net, sharp = DiT(spec), Retouch(RetouchSpec(width=8, depth=1))
     memory.draw_pictures(net, sprites, studio.vae)
     lesson = retouching.Retouching(net.memory, spec.artwork, torch.Generator().manual_seed(0))
-    for plans in islice(examples.Examples(lambda _: examples.Mixture(0.3, 0.0, 0.4, 0.0), seed=5, tokens=60), 6):
+    for plans in islice(examples.Examples(lambda _: examples.Mixture(0.3, 0.0, 0.4, 0.0), seed=5, tokens=60), 16):
         video, batch = studio.filmed(plans)
         soft = torch.nn.functional.avg_pool3d(video, (1, 5, 5), 1, (0, 2, 2))
         lesson.loss(sharp, video, soft, batch).backward()
     assert sharp.outward.weight.grad.abs().sum() > 0
-    assert lesson.gain() > 1.0  # as it begins, a figure that is nearly there is taken
+    assert lesson.gain() > 0.5  # as it begins, a figure that is nearly there is taken
 
 
 def test_most_parts_to_be_drawn_are_where_the_figure_is():

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from examples import OPENING, WORDINGS, combinations
 from torch import Tensor
-from world import View, cast_of, draw_scenario, poses
+from vocabulary import TURNING
+from world import View, cast_of, draw_scenario, poses, seen_by
 
-from sora_cli.model.course import Course, shape_of
+from sora_cli.model.course import NUMBERS, Course, shape_of
 from sora_cli.model.dit import seconds_of
 from sora_cli.model.tracing import Pose
 from sora_cli.model.vae.patch import TIME
@@ -20,12 +21,13 @@ RATES = (8, 12, 15, 24, 24, 24, 24, 25, 30, 48, 60, 120)  # frames a second
 ASPECTS = 1.25  # logarithm to base 2 of width over height, at most
 LATEST = (4.0, 4.0, 4.0, 30.0)  # seconds into the motion at most where courses are known in part
 JOINED = 0.5  # share of the courses known at both ends that lead somewhere else than the motion would
+UNTOLD = 0.6  # share of these in which nothing is known of the camera, as beside clips
 BLURRED = 0.02  # how far off known poses are, at most, as a share of how much poses vary
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lesson:
-    """Courses of one length: clean numbers (b, 4, n, 1, 1), seconds (b, n), shape (b, 2), which frames are known
+    """Courses of one length: clean numbers (b, 7, n, 1, 1), seconds (b, n), shape (b, 2), which frames are known
     (b, n), and rows of the caption table (b,).
     """
 
@@ -49,7 +51,7 @@ class Lessons:
     def __next__(self) -> Lesson:
         rng, length = self._rng, self._rng.choice(LENGTHS)
         count = max(8, min(96, self._tokens // length))
-        scenarios = [draw_scenario(rng) for _ in range(count)]
+        scenarios = [draw_scenario(rng, turning=True) for _ in range(count)]
         views = [_view(2 ** rng.uniform(-ASPECTS, ASPECTS)) for _ in range(count)]
         rates = [rng.choice(RATES) for _ in range(count)]
         firsts, starts, knowns = zip(*(_beginning(rng, length) for _ in range(count)), strict=True)
@@ -58,13 +60,16 @@ class Lessons:
         )
         cast, known = cast_of(scenarios, views), torch.tensor(knowns)
         at = seconds + torch.tensor(starts)[:, None]
-        pose = poses(cast, at, self._feet)
+        pose, camera = poses(cast, at, self._feet), seen_by(cast, at)
+        untold = known.any(1, keepdim=True) & (_dice(rng, count, 0, 1) < UNTOLD)
         elsewhere = poses(cast, (at + _dice(rng, count, -4, 4)).clamp(min=0), self._feet)
-        joined = known[:, :1] & known[:, -1:] & ~known.all(1, keepdim=True) & (_dice(rng, count, 0, 1) < JOINED)
+        even = torch.tensor([[s.motion not in TURNING] for s in scenarios])  # who turns would face the wrong way
+        joined = even & known[:, :1] & known[:, -1:] & ~known.all(1, keepdim=True)
+        joined = joined & (_dice(rng, count, 0, 1) < JOINED)
         pose = _joined(pose, elsewhere, _dice(rng, count, -0.2, 0.2), known, joined)
         rows = [self._index[s.subject, s.scene, s.motion, s.camera] for s in scenarios]
         return Lesson(
-            Course.numbers(pose),
+            Course.numbers(pose, camera * ~untold[:, None]),
             seconds,
             torch.stack([shape_of(v.width, v.height, rate / TIME) for v, rate in zip(views, rates, strict=True)]),
             known,
@@ -139,8 +144,8 @@ def course_loss(net: Course, lesson: Lesson, features: Tensor, seen: Tensor, rng
     predicted = net(noisy, level, features, seen, lesson.seconds, lesson.shape)
     error = (predicted - lesson.clean)[..., 0, 0] / spread[..., 0, 0].clamp(min=0.05)
     learned = (~lesson.known).float()[:, None]
-    loss = (error**2 * learned).sum() / (4 * learned.sum()).clamp(min=1)
+    loss = (error**2 * learned).sum() / (NUMBERS * learned.sum()).clamp(min=1)
     if n == 1:
         return loss
     both = learned[..., 1:] * learned[..., :-1]
-    return loss + (error.diff(dim=-1) ** 2 * both).sum() / (4 * both.sum()).clamp(min=1)
+    return loss + (error.diff(dim=-1) ** 2 * both).sum() / (NUMBERS * both.sum()).clamp(min=1)

@@ -1,5 +1,6 @@
 """The loss of diorama's denoiser, and the features of the captions that it reads."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,24 +12,26 @@ from einops import rearrange
 from examples import Batch, captions
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from vocabulary import SCENES
+from vocabulary import SCENES, SUBJECTS, words
 
 from sora_cli.engine.networks import load_bert
 from sora_cli.engine.vocabulary import read_tokenizer
-from sora_cli.model.dit import Around, DiT
+from sora_cli.model.dit import Around, DiT, Place
 from sora_cli.model.tracing import Pose
 from sora_weights.families.diorama import FAMILY
-from sora_weights.spec import TextSpec
+from sora_weights.spec import DiTSpec, TextSpec
 
 TOLD = 0.8  # share of batches that are told where the figure stands, as most of what is drawn is
 ASTRAY = 0.006  # how far off that is, as a share of the figure's size: what a draft's fit is off by
 IN_PART = 0.3  # share of batches of which only a part is to be drawn, in view of the rest
 BARE = 0.9  # share of those without a figure in that part that have none at all, as far as can be seen
+SENTENCES = ("a {}", "a {} at sunset", "one {} moving left in the snow", "the {} jumping in a forest", "{}")
 SCENE_WORDINGS = 5  # phrases for each scene
 UNSAID = 0.4  # share of these without words: who takes something away rarely says what is behind it
 BLOTCH = 3  # latents along a blotch
 WORST = 0.8  # how strong blotches are at most, as a share of a channel's deviation
 MILD = 0.5  # how much of that there is beside figures
+UNFILMED, UNFILMED_BESIDE = 0.1, 0.5  # shares of samples drawn as a whole and in part whose camera is unknown
 FOCUS = 2.0  # how much more a latent weighs in the loss where it is all figure, or close to that
 BESIDE = 2  # latents that are close
 LIGHTS = 4.0  # the same for each deviation by which it stands out of the scene: stars, snowflakes, the moon's rim
@@ -45,7 +48,8 @@ class Captions(NamedTuple):
 def caption_table(kept: Path, builtin: Path, device: str) -> Captions:
     """The captions' features; made once, then kept.
 
-    `builtin` holds text.safetensors and tokenizer.json (`train.py text`).
+    `builtin` holds text.safetensors and tokenizer.json (`train.py text`). Raises ValueError for what was kept of a
+    world with more captions or fewer.
     """
     if not kept.exists():
         weights = load_file(builtin / "text.safetensors")
@@ -55,7 +59,10 @@ def caption_table(kept: Path, builtin: Path, device: str) -> Captions:
         tokens = torch.tensor([each.ids for each in _tokenizer(builtin, spec).encode_batch(captions())])
         features, seen = (torch.cat(each) for each in zip(*parts, strict=True))
         save_file({"features": features.half(), "seen": seen, "tokens": tokens}, kept)
-    return Captions(**load_file(kept, device))
+    table = Captions(**load_file(kept, device))
+    if len(table.seen) != len(captions()):
+        raise ValueError(f"{kept}: {len(table.seen)} captions, and the world has {len(captions())}: remove the file")
+    return table
 
 
 def scene_table(builtin: Path, device: str) -> Captions:
@@ -66,6 +73,30 @@ def scene_table(builtin: Path, device: str) -> Captions:
     tokens = torch.tensor([each.ids for each in _tokenizer(builtin, spec).encode_batch(phrases)])
     features, seen = (each.to(device) for each in encoder(phrases))
     return Captions(features.half(), seen, tokens)
+
+
+def name_table(builtin: Path, device: str) -> Tensor:
+    """What the names of each subject mean: features of the last words of its phrases, and of the first one's plural, on
+    the average over sentences, (subjects, n, e); nothing beyond the last one. Of a word's pieces the last one counts
+    that no other word of the world has, or that the fewest have: a snowman is not found by its snow.
+    """
+    spec = TextSpec(len(load_file(builtin / "text.safetensors")["embeddings.word_embeddings.weight"]))
+    encoder = load_bert(builtin / "text.safetensors", builtin / "tokenizer.json", spec, device)
+    tokenizer, names = (
+        read_tokenizer(builtin / "tokenizer.json"),
+        torch.zeros(len(SUBJECTS), DiTSpec().names, spec.width),
+    )
+    used = Counter(piece for word in words() for piece in set(tokenizer.encode(f"{word} {word}s").tokens))
+    for row, subject in zip(names, SUBJECTS.values(), strict=True):
+        ends = [phrase.split()[-1] for phrase in subject.words]
+        for k, name in enumerate(dict.fromkeys([*ends, f"{ends[0]}s"])):
+            for sentence in SENTENCES:
+                read, begin = tokenizer.encode(sentence.format(name)), sentence.index("{")
+                spans = zip(read.offsets, read.tokens, strict=True)
+                shared = [used[piece] if begin <= at[0] < at[1] <= begin + len(name) else 99 for at, piece in spans]
+                telling = max(at for at, each in enumerate(shared) if each == min(shared))
+                row[k] += encoder([sentence.format(name)])[0][0, telling].cpu() / len(SENTENCES)
+    return names
 
 
 def _tokenizer(builtin: Path, spec: TextSpec) -> Any:
@@ -158,6 +189,15 @@ def _told(batch: Batch, rng: torch.Generator) -> Pose | None:
     )
 
 
+def _filmed(place: Place, whole: Tensor, rng: torch.Generator) -> Place:
+    """A place under a camera of which nothing is known in some samples, fewer of those of which the `whole` is to be
+    drawn, (b,): who gives a part can't say how it was filmed.
+    """
+    share = torch.where(whole, UNFILMED, UNFILMED_BESIDE)
+    there = torch.rand(share.shape, generator=rng, device=share.device) >= share
+    return replace(place, camera=place.camera * there[:, None, None])
+
+
 def _left_out(batch: Batch, rng: torch.Generator) -> Tensor:
     """Where there is to be drawn in pictures of which the rest is known, (b, 1, 1, h, w): a box or an ellipse, most
     often about where the figure is.
@@ -240,7 +280,8 @@ def denoising_loss(
         features = torch.where(bare[:, None, None], scenery.features[rows].to(features), features)
         seen = torch.where(bare[:, None], scenery.seen[rows], seen)
     told = None if pose is None else net.trace(pose, features, seen, batch.place)
-    predicted = net(noisy, timesteps, features, seen & ~dropped, batch.place, batch.mask, told, around=around)
+    place = _filmed(batch.place, learned.all(1) & ~in_part, rng)
+    predicted = net(noisy, timesteps, features, seen & ~dropped, place, batch.mask, told, around=around)
     error = ((batch.latents - predicted) / level.clamp(min=0.02)) ** 2
     weight = rearrange(learned, "b t -> b 1 t 1 1") * (1 + _interest(batch, net.spread))
     if drawn is not None:

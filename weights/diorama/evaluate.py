@@ -262,7 +262,7 @@ def machine() -> dict[str, Any]:
 def evaluate(
     assets: Annotated[Path, typer.Option(help="Folder with the unpacked artwork packages (weights/README.md).")],
     run: Annotated[Path, typer.Option(help="Folder for caches: sprites and the judge's heads.")],
-    count: Annotated[int, typer.Option(min=1, help="Clips to generate.")] = 48,
+    count: Annotated[int, typer.Option(min=1, help="Clips to generate.")] = 100,
     steps: Annotated[int, typer.Option(min=1, help="Steps of each clip.")] = 20,
     guidance: Annotated[
         float | None, typer.Option(help="Guidance of each clip, the model's default if unsaid.")

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
-from vocabulary import CAMERAS_OF_MOTION, MOTIONS, SCENES, SUBJECTS, caption
+from vocabulary import CAMERAS_OF_MOTION, MOTIONS, SCENES, SUBJECTS, TO_THE_RIGHT, caption
 from world import (
     ANIMATED,
     LATER,
@@ -24,19 +24,21 @@ from world import (
     figure_pixels,
     in_order,
     light_pixels,
+    seen_by,
     shots_of,
 )
 
 from sora_cli.model.dit import STILL_RATE, Place, seconds_of
 from sora_cli.model.vae.patch import SPACE, TIME, PatchVAE
 
-WORDINGS = 12  # captions of each combination
+WORDINGS = 4  # captions of each combination
 CAPTIONS_OF_SCENE = WORDINGS * sum(len(CAMERAS_OF_MOTION[motion]) for motion in MOTIONS)  # for each subject
 PATCH = 16  # pixels along a patch
 OPENING = 0.3  # seconds into its motion at most when a video begins, so that it has somewhere to go
 LATEST = 1.6  # the same for what begins in mid-stream, and for parts of pictures
 CLOSEST = 0.6  # close-ups are never noisier: they would teach that every window has a figure
 SKYWARD = 0.6  # share of parts around figures that are around the light in their scene's sky instead, if it has one
+BENT, BENT_OVER = 2.0, 8  # pixels of a draft by which shapes are off at most, about, and from one bend to the next
 REFINED = 0.7  # crops of large pictures are never noisier: they are only ever refined
 SHAPES = {  # pictures of about the same area, in pixels; a padded batch mixes one row of these
     "wide": ((160, 96), (160, 96), (144, 96), (176, 80), (160, 80)),
@@ -124,8 +126,10 @@ def captions() -> list[str]:
     return [caption(*combination, rng) for combination in combinations() for _ in range(WORDINGS)]
 
 
-def places(views: Sequence[View], fps: Sequence[float], first: int, frames: int) -> Place:
-    """Where the latents of examples in these views lie that begin with latent frame `first` of their clips."""
+def places(views: Sequence[View], fps: Sequence[float], first: int, frames: int, camera: Tensor) -> Place:
+    """Where the latents of examples in these views lie that begin with latent frame `first` of their clips, under a
+    `camera` (b, 3, frames) that is known.
+    """
     rows, columns = (side // SPACE for side in views[0].size)
     sides = torch.tensor([[v.width, v.height, v.left, v.top] for v in views], dtype=torch.float32)
     width, height, left, top = sides[:, :, None].unbind(1)
@@ -136,6 +140,7 @@ def places(views: Sequence[View], fps: Sequence[float], first: int, frames: int)
         height=height[:, 0],
         width=width[:, 0],
         rate=torch.tensor([rate / TIME if frames > 1 else STILL_RATE for rate in fps]),
+        camera=F.pad(camera, (0, 0, 0, 1), value=1.0),
     )
 
 
@@ -153,7 +158,7 @@ def padded(parts: Sequence[Batch]) -> Batch:
         return torch.cat([filled(getattr(part, name)) for part in parts])
 
     mask = torch.cat([filled(torch.ones_like(part.figure, dtype=torch.bool)) for part in parts])
-    lengths = {"seconds": t, "rows": h, "columns": w}
+    lengths = {"seconds": t, "rows": h, "columns": w, "camera": t}
     moment = torch.cat([_extended(part.moment, t) for part in parts])
     where = {
         name: torch.cat([_extended(getattr(part.place, name), lengths.get(name)) for part in parts])
@@ -167,13 +172,13 @@ def padded(parts: Sequence[Batch]) -> Batch:
 def _extended(row: Tensor, length: int | None) -> Tensor:
     if length is None:
         return row
-    return torch.cat([row, row[:, -1:].expand(len(row), length - row.shape[1])], 1)
+    return torch.cat([row, row[..., -1:].expand(*row.shape[:-1], length - row.shape[-1])], -1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """A batch that is still to be drawn: the shots, the latent frames to leave out at the beginning, how much smaller
-    the pictures were that crops are enlarged from, and the rest as in `Batch`.
+    the pictures were that crops are enlarged from, what their shapes are bent by, and the rest as in `Batch`.
     """
 
     shots: Shots
@@ -183,6 +188,7 @@ class Plan:
     words: Tensor
     noisiest: float
     factor: float | None
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +212,10 @@ class Studio:
     def _drawn(self, plan: Plan) -> Batch:
         picture, share, artwork = draw(plan.shots, self.sprites)
         video, first = rearrange(picture, "b T c h w -> b c T h w") * 2 - 1, plan.first
-        enlarged = None if plan.factor is None else self.vae.encode(_enlarged(video, plan.factor))[:, :, first:]
+        enlarged = None
+        if plan.factor is not None:
+            dice = torch.Generator(video.device).manual_seed(plan.seed)
+            enlarged = self.vae.encode(_enlarged(video, plan.factor, dice))[:, :, first:]
         return Batch(
             self.vae.encode(video)[:, :, first:],
             _pooled(share)[:, 0, first:],
@@ -264,14 +273,16 @@ class Examples(IterableDataset[list[Plan]]):
         count = torch.arange(TIME * (frames + first) - 3)
         times = count / torch.tensor(fps)[:, None] + torch.tensor(starts)[:, None]
         rows = [self.index[s.subject, s.scene, s.motion, s.camera] for s in scenarios]
+        shots = shots_of(scenarios, views, times)
         return Plan(
-            shots_of(scenarios, views, times),
+            shots,
             first,
-            torch.tensor([s.motion == "right" for s in scenarios]),
-            places(views, fps, first, frames),
+            torch.tensor([s.motion in TO_THE_RIGHT for s in scenarios]),
+            places(views, fps, first, frames, seen_by(shots.cast, latent_times(times))[:, :, first:]),
             torch.tensor([row * WORDINGS + rng.randrange(WORDINGS) for row in rows]),
             noisiest,
             rng.choice(factors),
+            rng.getrandbits(32),
         )
 
     def _whole(self, rng: random.Random, frames: int) -> list[Plan]:
@@ -308,7 +319,7 @@ class Examples(IterableDataset[list[Plan]]):
                 PATCH * rng.randint(0, (length - side) // PATCH) for length, side in ((width, across), (height, down))
             )
             views.append(View(width, height, left, top, across, down))
-        around, factors = (None, (across, down), (across, down)), (2.0, 3.0, 3.6)
+        around, factors = (None, (across, down), (across, down)), (1.7, 2.0, 2.4)
         return [self._plan(rng, views, frames, (24,), around, REFINED, factors, lights=SKYWARD)]
 
     def begin(self, seconds: float) -> None:
@@ -348,8 +359,13 @@ def _around(middle: tuple[float, float], view: View, size: tuple[int, int], rng:
 
 def moments_of(shots: Shots) -> Tensor:
     """The middles of latent frames in seconds of the figures' animations, (b, t)."""
-    times = torch.cat([shots.times[:, :1].expand(-1, TIME - 1), shots.times], 1)
-    return reduce(times, "b (t T) -> b t", "mean", T=TIME) + shots.cast.dice(ANIMATED) * LATER
+    return latent_times(shots.times) + shots.cast.dice(ANIMATED) * LATER
+
+
+def latent_times(times: Tensor) -> Tensor:
+    """The middles of latent frames, (b, t), of frames at `times` (b, 4t - 3)."""
+    whole = torch.cat([times[:, :1].expand(-1, TIME - 1), times], 1)
+    return reduce(whole, "b (t T) -> b t", "mean", T=TIME)
 
 
 def _pooled(share: Tensor) -> Tensor:
@@ -358,12 +374,29 @@ def _pooled(share: Tensor) -> Tensor:
     return reduce(whole, "b (t T) c (h p) (w q) -> b c t h w", "mean", T=TIME, p=SPACE, q=SPACE)
 
 
-def _enlarged(video: Tensor, factor: float) -> Tensor:
-    """A video (b, c, T, H, W) made smaller by a factor and large again, as drafts are."""
-    b, _, _, height, width = video.shape
+def _enlarged(video: Tensor, factor: float, dice: torch.Generator) -> Tensor:
+    """A video (b, c, T, H, W) made smaller by a factor and large again, with shapes that are bent a little, as those of
+    drafts are.
+    """
+    b, _, count, height, width = video.shape
     frames = rearrange(video, "b c T h w -> (b T) c h w")
     small = F.interpolate(frames, (round(height / factor), round(width / factor)), mode="bicubic", antialias=True)
+    grid = _bent(b, *small.shape[2:], dice).repeat_interleave(count, 0)
+    small = F.grid_sample(small, grid, padding_mode="border", align_corners=False)
     return rearrange(F.interpolate(small, (height, width), mode="bicubic"), "(b T) c h w -> b c T h w", b=b)
+
+
+def _bent(count: int, height: int, width: int, dice: torch.Generator) -> Tensor:
+    """Where each pixel of so many small pictures is taken from, (b, h, w, 2), from -1 to 1: from beside it, the farther
+    in some pictures than in others.
+    """
+    device = dice.device
+    coarse = torch.randn(count, 2, height // BENT_OVER + 2, width // BENT_OVER + 2, generator=dice, device=device)
+    far = BENT * torch.rand(count, 1, 1, 1, generator=dice, device=device)
+    off = F.interpolate(coarse * far, (height, width), mode="bicubic")
+    down, across = ((torch.arange(side, device=device) + 0.5) / side * 2 - 1 for side in (height, width))
+    x, y = across + off[:, 0] * 2 / width, down[:, None] + off[:, 1] * 2 / height
+    return torch.stack([x, y], -1)
 
 
 def latent_spread(studio: Studio, examples: Examples, batches: int) -> Tensor:

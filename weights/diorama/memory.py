@@ -6,30 +6,29 @@ import torch
 import torch.nn.functional as F
 from dit_training import Captions
 from einops import rearrange, reduce, repeat
-from examples import WORDINGS, Batch, combinations
+from examples import Batch
 from torch import Tensor, nn
-from vocabulary import SUBJECTS
 from world import Sprites
 
 from sora_cli.model.artwork import Drawn, write_artwork
 from sora_cli.model.dit import DiT
-from sora_cli.model.recall import Asking, Memory
+from sora_cli.model.recall import Asking
 from sora_cli.model.tracing import GREY
 from sora_cli.model.vae.patch import SPACE, TIME, PatchVAE
 
-FEWER = 5  # one caption in so many is enough to find the names
-ROUNDS = 3  # of finding each figure's name among the words of its captions
+FEWER = 5  # one caption in so many is enough for the mean of all words
 PLAIN = 0.25  # a latent with less of the figure in it teaches nothing
 
 
-def fill_memory(net: DiT, captions: Captions, sprites: Sprites, vae: PatchVAE) -> None:
-    """Put every subject's picture, facing left and in the mirror, and the meaning of its name into the network's
-    memory, and how the autoencoder encodes.
+def fill_memory(net: DiT, captions: Captions, names: Tensor, sprites: Sprites, vae: PatchVAE) -> None:
+    """Put every subject's picture, facing left and in the mirror, and what its `names` (`name_table`) mean into the
+    network's memory, and how the autoencoder encodes.
     """
     memory, side = net.memory, net.spec.sheet
     few = Captions(*(each[::FEWER].to(memory.centre.device) for each in captions))
     memory.centre.copy_(few.features[few.seen].float().mean(0))
-    memory.names.copy_(names_of(memory, few))
+    apart = (names.to(memory.centre) - memory.centre) * (names.abs().amax(-1, keepdim=True) > 0).to(memory.centre)
+    memory.names.copy_(F.normalize(apart, dim=-1))
     pictures = sprites.level(side * SPACE)[sprites.first].float() / 255
     pictures = F.interpolate(pictures, (side * SPACE, side * SPACE), mode="area")
     both = torch.stack([pictures, pictures.flip(-1)], 1).flatten(0, 1)
@@ -63,28 +62,6 @@ def draw_pictures(net: DiT, sprites: Sprites, vae: PatchVAE) -> None:
     colours = reduce(vae.basis, "d (c rest) -> c d", "mean", c=3)
     memory.tints.copy_(colours * vae.scale * spread / 2)
     memory.tone.copy_((reduce(vae.mean, "(c rest) -> c", "mean", c=3) + 1) / 2)
-
-
-def names_of(memory: Memory, captions: Captions) -> Tensor:
-    """For each subject the mean of the words of its captions that say it best; unit vectors (figures, e).
-
-    Only words that no other subject's captions hold count: a snowman is not found by its snow.
-    """
-    subjects = list(SUBJECTS)
-    owner = torch.tensor([subjects.index(who[0]) for who in combinations() for _ in range(WORDINGS)])[::FEWER]
-    features, seen, tokens = captions
-    owner = owner.to(features.device)
-    used = torch.zeros(int(tokens.max()) + 1, len(subjects), dtype=torch.bool, device=features.device)
-    used[tokens, owner[:, None].expand_as(tokens)] = True
-    seen = seen & (used.sum(1) == 1)[tokens]
-    words = F.normalize(features.float() - memory.centre, dim=-1)
-    rows = torch.arange(len(owner), device=owner.device)
-    chosen = (words * seen[..., None]).sum(1)
-    for _ in range(ROUNDS):
-        names = F.normalize(torch.stack([chosen[owner == k].mean(0) for k in range(len(subjects))]), dim=-1)
-        alike = (words @ names.T).masked_fill(~seen[..., None], -1.0)  # (captions, m, figures)
-        chosen = words[rows, alike[rows, :, owner].argmax(1)]
-    return names
 
 
 class Covering:

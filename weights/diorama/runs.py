@@ -271,7 +271,9 @@ def train_courses(run: Path, sprites: Sprites, captions: Captions, timetable: Ti
 class DenoiserRun:
     """The denoiser in training: network, running average, optimiser, and what was done so far."""
 
-    def __init__(self, run: Path, studio: Studio, captions: Captions, scenery: Captions, device: str) -> None:
+    def __init__(
+        self, run: Path, studio: Studio, captions: Captions, scenery: Captions, names: Tensor, device: str
+    ) -> None:
         self.run, self.device, self.captions, self.scenery, self.team = run, device, captions, scenery, Team()
         self.kept = run / "dit.safetensors"
         self.facts: dict[str, Any] = {"steps": 0, "views": 0, "minutes": 0.0}
@@ -282,7 +284,7 @@ class DenoiserRun:
         else:
             few = Examples(lambda _: Mixture(0.3, 0.0, 0.7, 0.0), 1, 4096)
             self.net.spread.copy_(latent_spread(studio, few, 100))
-            fill_memory(self.net, captions, studio.sprites, studio.vae)
+            fill_memory(self.net, captions, names, studio.sprites, studio.vae)
             self.average.load_state_dict(self.net.state_dict())
         for net in (self.net, self.average):
             animate(net, studio.sprites)

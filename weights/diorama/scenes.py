@@ -212,6 +212,46 @@ def _meadow(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) 
     return _mix(out, _mix(ground, flower, petals), _edge(y - 0.18 - 0.014 * torch.sin(x * 4.2 + d[10] * 6.3), soft))
 
 
+def _mountains(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) -> Tensor:
+    out = _mix(colour(0.34, 0.58, 0.86, x), colour(0.88, 0.92, 0.96, x), _ramp(-0.5, 0.1, y))
+    rows = (
+        (1.3, 0.4, -0.40, 0.62, 0.13, colour(0.50, 0.58, 0.74, x)),
+        (1.9, 0.1, -0.20, 0.52, 0.05, colour(0.36, 0.42, 0.56, x)),
+    )
+    for rate, shift, top, drop, cap, rock in rows:
+        cell = x * rate + shift
+        along = (cell - torch.floor(cell) - 0.5).abs() * 2
+        height = 0.10 * _chance(torch.floor(cell), 0.0, shift)
+        below = y - (top + height + along * drop)
+        snow = cap - below + 0.02 * torch.sin(x * 60)
+        out = _mix(out, _mix(rock, colour(0.96, 0.97, 1.0, x), _edge(snow * 0.8, soft)), _edge(below * 0.8, soft))
+    hills = 0.13 + 0.03 * torch.sin(x * 2.9 + d[10] * 6.3)
+    out = _mix(out, colour(0.30, 0.46, 0.34, x), _edge(y - hills, soft))
+    ground = _mix(colour(0.48, 0.62, 0.34, x), colour(0.30, 0.46, 0.24, x), _ramp(0.18, 0.6, y))
+    return _mix(out, ground, _edge(y - 0.19 - 0.012 * torch.sin(x * 4.4 + d[11] * 6.3), soft))
+
+
+def _room(x: Tensor, y: Tensor, t: Tensor, d: Sequence[Tensor], soft: Tensor) -> Tensor:
+    out = _mix(colour(0.93, 0.84, 0.70, x), colour(0.86, 0.74, 0.60, x), _ramp(-0.5, 0.2, y))
+    for middle, above, half, tall, rim, view in (
+        (-0.36, -0.19, 0.17, 0.15, 0.020, (0.62, 0.84, 0.98)),  # a window
+        (0.36, -0.22, 0.12, 0.09, 0.014, (0.42, 0.60, 0.52)),  # a painting
+    ):
+        inside = torch.minimum(half - (x - middle).abs(), tall - (y - above).abs())
+        out = _mix(out, colour(0.52, 0.34, 0.22, x), _edge(inside, soft))
+        out = _mix(out, colour(*view, x), _edge(inside - rim, soft))
+    bars = torch.maximum(0.007 - (x + 0.36).abs(), 0.007 - (y + 0.19).abs())
+    inside = torch.minimum(0.17 - (x + 0.36).abs(), 0.15 - (y + 0.19).abs())
+    out = _mix(out, colour(0.52, 0.34, 0.22, x), _edge(torch.minimum(bars, inside), soft))
+    out = _mix(out, colour(0.90, 0.70, 0.42, x), _edge(0.035 - torch.hypot(x - 0.38, y + 0.19), soft))
+    out = _mix(out, colour(0.97, 0.95, 0.90, x), _edge(y - 0.155, soft))
+    floor = _mix(colour(0.66, 0.45, 0.28, x), colour(0.50, 0.32, 0.19, x), _ramp(0.18, 0.6, y))
+    out = _mix(out, floor, _edge(y - 0.185, soft))
+    rug = 1 - (x / 0.62) ** 2 - ((y - 0.36) / 0.115) ** 2
+    out = _mix(out, colour(0.66, 0.24, 0.26, x), _edge(0.1 * rug, soft))
+    return _mix(out, colour(0.86, 0.66, 0.46, x), _edge(0.012 - 0.1 * (rug - 0.22).abs(), soft))
+
+
 PAINTERS: dict[str, Painter] = {
     "sunset": _sunset,
     "night": _night,
@@ -223,4 +263,6 @@ PAINTERS: dict[str, Painter] = {
     "city": _city,
     "space": _space,
     "meadow": _meadow,
+    "mountains": _mountains,
+    "room": _room,
 }

@@ -19,7 +19,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1]), str(HERE.pare
 import checkpoint  # noqa: E402
 import team  # noqa: E402
 import world  # noqa: E402
-from dit_training import Captions, caption_table, scene_table  # noqa: E402
+from dit_training import Captions, caption_table, name_table, scene_table  # noqa: E402
 from examples import Examples, Mixture, Studio  # noqa: E402
 from feed import Feed  # noqa: E402
 from package import read_model, write_model  # noqa: E402
@@ -95,7 +95,8 @@ def dit(
     sprites = world.load_sprites(assets, os.cpu_count() or 1).to(device)
     studio = Studio(sprites, load_vae(run / "vae.safetensors").to(device))
     captions = caption_table(run / "captions.safetensors", BUILTIN, device)
-    training = DenoiserRun(run, studio, captions, scene_table(BUILTIN, device), device)
+    scenery, names = scene_table(BUILTIN, device), name_table(BUILTIN, device)
+    training = DenoiserRun(run, studio, captions, scenery, names, device)
     early, late = Mixture(images, closeups, clips, mixed), _later(images, closeups, clips, later_clips, mixed)
     examples = Examples(lambda gone: early.towards(late, min(1, 2 * gone)), training.seed, tokens)
     training.train(examples, Timetable(rate, minutes, settle), Feed(examples, studio, device, workers, times))

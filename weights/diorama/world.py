@@ -19,7 +19,7 @@ from einops import rearrange
 from PIL import Image
 from scenes import PAINTERS, SHINING, colour
 from torch import Tensor
-from vocabulary import CAMERAS, CAMERAS_OF_MOTION, MOTIONS, SCENES, SUBJECTS, held_out
+from vocabulary import CAMERAS, CAMERAS_OF_MOTION, MOTIONS, SCENES, SUBJECTS, TURNING, held_out
 
 from sora_cli.model.tracing import Pose
 
@@ -30,6 +30,7 @@ ANIMATED = 12  # which of the dice says how far on a figure's animation is when 
 LATER = 3  # seconds of that at most
 LARGEST = 256  # pixels along a side of the artwork; smaller levels halve it down to SMALLEST
 SMALLEST = 32
+PARALLAX = 0.35  # how much of a camera's move is seen far away, where scenes are, as a share of what figures show of it
 AT_ONCE = {"cpu": 2**21, "cuda": 2**24}  # pixels that are drawn at once, about
 TINTS = {
     "sunset": (1.0, 0.94, 0.90),
@@ -112,11 +113,14 @@ class Scenario:
     dice: tuple[float, ...] = field(default=(0.5,) * 16)
 
 
-def draw_scenario(rng: random.Random, *, held: bool = False) -> Scenario:
-    """A random scenario from the combinations that training shows (or, with `held`, from those it never shows)."""
+def draw_scenario(rng: random.Random, *, held: bool = False, turning: bool = False) -> Scenario:
+    """A random scenario from the combinations that training shows (or, with `held`, from those it never shows), with
+    figures that may be `turning`, or without.
+    """
+    motions = [motion for motion in MOTIONS if turning or motion not in TURNING]
     while True:
         subject, scene = rng.choice(list(SUBJECTS)), rng.choice(list(SCENES))
-        motion = "still" if rng.random() < 0.2 else rng.choice(list(MOTIONS))
+        motion = "still" if rng.random() < 0.2 else rng.choice(motions)
         if held_out(subject, scene, motion) == held:
             break
     cameras = CAMERAS_OF_MOTION[motion]
@@ -143,12 +147,24 @@ class View:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Path2D:
-    """Where figures are at each time: centre x, lift above their place, size, (b, T) each; which look right, (b, 1)."""
+    """Where figures are at each time: centre x, lift above their place, size, and which look right; (b, T) each."""
 
     x: Tensor
     lift: Tensor
     size: Tensor
     mirrored: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Camera:
+    """How cameras see the world, (b, T) each: where they look, across and down, in units; and how far they see of what
+    is near, where figures are, and of what is far (1 = the whole picture).
+    """
+
+    across: Tensor
+    down: Tensor
+    near: Tensor
+    far: Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -200,8 +216,12 @@ def paths(cast: Cast, times: Tensor) -> Path2D:
     """Where the figures of a cast are at `times` (b, T)."""
     width, height, _, _ = cast.sides
     d = [cast.dice(i) for i in range(16)]
-    left, right, jump, rise, sink = (cast.has(motion) for motion in ("left", "right", "jump", "rise", "sink"))
-    size0 = 0.58 + 0.17 * d[0] - (jump + rise + sink) * (0.13 + 0.06 * d[0])  # so that heads stay in the picture
+    jump, rise, sink, circle, pace = (cast.has(motion) for motion in ("jump", "rise", "sink", "circle", "pace"))
+    leap_left, leap_right = cast.has("leap_left"), cast.has("leap_right")
+    left, right, leaps = cast.has("left") + leap_left, cast.has("right") + leap_right, leap_left + leap_right
+    jump = jump + leaps
+    lower = (jump + rise + sink + circle + 0.6 * pace).clamp(max=1)
+    size0 = 0.58 + 0.17 * d[0] - lower * (0.13 + 0.06 * d[0])  # so that heads stay in the picture
     reach = ((width / height).clamp(min=1.0) / 2 - size0 * 0.46).clamp(min=0.04)  # so that all of it is seen
     closer, away = cast.has("closer"), cast.has("away")
     walks, scales = left + right, closer + away
@@ -213,24 +233,31 @@ def paths(cast: Cast, times: Tensor) -> Path2D:
 
     hops = (0.18 + 0.06 * d[3]) * torch.sin(torch.pi * (times * (0.85 + 0.1 * d[4]) + 0.15 * d[5])).abs()
     height = ((times + d[3] * 0.5).clamp(min=0) * (0.12 + 0.1 * d[4])).clamp(max=0.28)
-    lift = walks * 0.012 * torch.sin(gone * 40).abs() + jump * hops + rise * height + sink * (0.28 - height)
+    lift = (walks - leaps) * 0.012 * torch.sin(gone * 40).abs() + jump * hops + rise * height + sink * (0.28 - height)
     lift = lift - (rise + sink) * 0.06 * (1 - cast.has("stands"))
 
     grown = ((times + d[3] * 0.4).clamp(min=0) * (0.22 + 0.1 * d[4])).clamp(max=0.62)
     size = (1 - scales) * size0 + closer * 0.40 * torch.exp(grown) + away * 0.40 * torch.exp(0.62 - grown)
-    return Path2D(x.expand_as(times), lift, size.expand_as(times), right)
+
+    turn = 2 * torch.pi * (times * (0.20 + 0.08 * d[3]) + d[1])  # of who goes in circles, or there and back
+    wide, air = torch.minimum(reach, torch.full_like(reach, 0.30)), 1 - cast.has("stands")
+    x = x * (1 - circle - pace) + (circle + pace) * wide * turn.cos()
+    lift = lift + circle * air * (0.10 + 0.10 * turn.sin()) + pace * 0.012 * torch.sin(turn * 6).abs()
+    size = size * (1 + 0.16 * circle * (1 - air) * turn.sin())  # on the ground circles lead closer and away
+    to_right = right + (circle + pace) * (turn.sin() < 0).float()
+    return Path2D(x.expand_as(times), lift, size.expand_as(times), to_right.expand_as(times))
 
 
 def poses(cast: Cast, times: Tensor, feet: Tensor) -> Pose:
     """Where the figures of a cast, who stand on `feet` (subjects,), are seen at `times` (b, T)."""
-    path, (shift, zoom) = paths(cast, times), _camera(cast, times)
+    path, camera = paths(cast, times), camera_of(cast, times)
     width, height, _, _ = cast.sides
     unit = torch.minimum(width, height)
-    x = (path.x - shift) / zoom * unit / width + 0.5
-    y = _middle(cast, path, feet) / zoom * unit / height + 0.5
-    size = path.size / zoom * unit / (width * height).sqrt()
+    x = (path.x - camera.across) / camera.near * unit / width + 0.5
+    y = (_middle(cast, path, feet) - camera.down) / camera.near * unit / height + 0.5
+    size = path.size / camera.near * unit / (width * height).sqrt()
     moment = times + cast.dice(ANIMATED) * LATER
-    return Pose(x, y, size, path.mirrored.expand_as(x), torch.ones_like(x), moment)
+    return Pose(x, y, size, path.mirrored, torch.ones_like(x), moment)
 
 
 def _middle(cast: Cast, path: Path2D, feet: Tensor) -> Tensor:
@@ -240,13 +267,24 @@ def _middle(cast: Cast, path: Path2D, feet: Tensor) -> Tensor:
     return bottom - path.lift - lowest * path.size
 
 
-def _camera(cast: Cast, times: Tensor) -> tuple[Tensor, Tensor]:
-    """Where cameras look (x, in units) and how far they see (1 = the whole picture), (b, T) each."""
+def camera_of(cast: Cast, times: Tensor) -> Camera:
+    """How the scenarios of a cast are seen at `times` (b, T). Who zooms sees less of everything, who moves in most of
+    all of what is near.
+    """
     speed = 0.08 + 0.06 * cast.dice(6)
-    shift = (cast.has("pan_right") - cast.has("pan_left")) * (times.clamp(-1, 2.5) * speed - 0.08)
-    seen = times.clamp(-1, 3) * speed
-    zoom = torch.exp(cast.has("zoom_out") * (seen - 0.3) - cast.has("zoom_in") * seen)
-    return shift, zoom.expand_as(times)
+    moved, seen = times.clamp(-1, 2.5) * speed, times.clamp(-1, 3) * speed
+    across = (cast.has("pan_right") - cast.has("pan_left")) * (moved - 0.08)
+    down = (cast.has("tilt_down") - cast.has("tilt_up")) * (0.7 * moved - 0.08)
+    zoom = cast.has("zoom_out") * (seen - 0.3) - cast.has("zoom_in") * seen
+    dolly = cast.has("dolly_out") * (seen - 0.3) - cast.has("dolly_in") * seen
+    near, far = torch.exp(zoom + dolly), torch.exp(zoom + PARALLAX * dolly)
+    return Camera(*(each.expand_as(times) for each in (across, down, near, far)))
+
+
+def seen_by(cast: Cast, times: Tensor) -> Tensor:
+    """How cameras see scenes at `times` (b, T): what `Place` tells of a camera that is known, (b, 3, T)."""
+    camera = camera_of(cast, times)
+    return torch.stack([camera.across, camera.down, camera.far.log()], 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -307,16 +345,19 @@ def _render_scene(
     device, frames, (rows, columns) = times.device, times.shape[1], size
     width, height, left, top = cast.sides
     unit = torch.minimum(width, height)
-    path, (shift, zoom) = paths(cast, times), _camera(cast, times)
+    path, camera = paths(cast, times), camera_of(cast, times)
     across = (torch.arange(columns, device=device) + 0.5 + left - width / 2) / unit  # (b, w)
     down = (torch.arange(rows, device=device) + 0.5 + top - height / 2) / unit
-    x = rearrange(across[:, None] * zoom[..., None] + shift[..., None], "b T w -> (b T) 1 1 w")
-    y = rearrange(down[:, None] * zoom[..., None], "b T h -> (b T) 1 h 1")
-    x, y = x.expand(-1, 1, rows, -1), y.expand(-1, 1, -1, columns)
+
+    def seen(zoom: Tensor) -> tuple[Tensor, Tensor]:
+        x = rearrange(across[:, None] * zoom[..., None] + camera.across[..., None], "b T w -> (b T) 1 1 w")
+        y = rearrange(down[:, None] * zoom[..., None] + camera.down[..., None], "b T h -> (b T) 1 h 1")
+        return x.expand(-1, 1, rows, -1), y.expand(-1, 1, -1, columns)
+
     dice = [_each(cast.dice(i), frames) for i in range(16)]
-    ground = PAINTERS[scene](x, y, _each(times, frames), dice, _each(1 / unit, frames))
-    rgba, shadow, artwork = _figure(cast, path, sprites, level, times, x, y)
-    tint = colour(*TINTS.get(scene, (1.0, 1.0, 1.0)), x)
+    ground = PAINTERS[scene](*seen(camera.far), _each(times, frames), dice, _each(1 / unit, frames))
+    rgba, shadow, artwork = _figure(cast, path, sprites, level, times, *seen(camera.near))
+    tint = colour(*TINTS.get(scene, (1.0, 1.0, 1.0)), ground)
     picture = ground * (1 - shadow) * (1 - rgba[:, 3:]) + rgba[:, :3] * tint
     return picture.clamp(0, 1), rgba[:, 3:], artwork
 
@@ -352,11 +393,11 @@ def light_pixels(
     scenarios: Sequence[Scenario], views: Sequence[View], times: Sequence[float]
 ) -> list[tuple[float, float] | None]:
     """Where the sun, moon or planet of each scenario is in its whole picture at a time, (x, y) in pixels."""
-    shift, zoom = _camera(cast_of(scenarios, views), torch.tensor(times)[:, None])
-    found = list[tuple[float, float] | None]()
-    for s, view, shifted, zoomed in zip(scenarios, views, shift[:, 0].tolist(), zoom[:, 0].tolist(), strict=True):
-        unit, light = min(view.width, view.height) / zoomed, SHINING.get(s.scene)
-        there = light and ((light[0] - shifted) * unit + view.width / 2, light[1] * unit + view.height / 2)
+    camera = camera_of(cast_of(scenarios, views), torch.tensor(times)[:, None])
+    found, seen = list[tuple[float, float] | None](), torch.cat([camera.across, camera.down, camera.far], 1).tolist()
+    for s, view, (across, down, far) in zip(scenarios, views, seen, strict=True):
+        unit, light = min(view.width, view.height) / far, SHINING.get(s.scene)
+        there = light and ((light[0] - across) * unit + view.width / 2, (light[1] - down) * unit + view.height / 2)
         found.append(there)
     return found
 
@@ -366,9 +407,9 @@ def figure_pixels(
 ) -> list[tuple[float, float]]:
     """About where the middle of each figure is in its whole picture at a time, (x, y) in pixels."""
     cast, at = cast_of(scenarios, views), torch.tensor(times)[:, None]
-    path, (shift, zoom) = paths(cast, at), _camera(cast, at)
+    path, camera = paths(cast, at), camera_of(cast, at)
     width, height, _, _ = cast.sides
     unit = torch.minimum(width, height)
-    x = (path.x - shift) / zoom * unit + width / 2
-    y = (GROUND - path.lift - path.size / 2) / zoom * unit + height / 2
+    x = (path.x - camera.across) / camera.near * unit + width / 2
+    y = (GROUND - path.lift - path.size / 2 - camera.down) / camera.near * unit + height / 2
     return [(across, down) for across, down in torch.cat([x, y], 1).tolist()]

@@ -48,8 +48,9 @@ class DiTSpec:
     """diorama's diffusion transformer (`sora_cli.model.dit`).
 
     Tokens are `patch` x `patch` latents of one latent frame; a latent is `space` pixels wide and `time` frames long;
-    prompts are padded to `text_tokens`. Its memory holds `figures`, each as pictures of `artwork` x `artwork` pixels
-    and in `views` of `sheet` x `sheet` latents. Where they go is denoised by `course_depth` layers of `course_width`.
+    prompts are padded to `text_tokens`. Its memory holds `figures`, each under up to `names`, as pictures of `artwork`
+    x `artwork` pixels and in `views` of `sheet` x `sheet` latents. Courses are denoised by `course_depth` layers of
+    `course_width`.
     """
 
     channels: int = 32
@@ -60,7 +61,8 @@ class DiTSpec:
     conv_width: int = 128
     text_width: int = 384
     text_tokens: int = 24
-    figures: int = 48
+    figures: int = 100
+    names: int = 5
     views: int = 2
     sheet: int = 8
     artwork: int = 256
@@ -233,7 +235,8 @@ class FlowSpec:
 
     `native_area` in pixels is what the network composes best at; larger pictures are drafted there, enlarged and
     refined in `refine_steps` from noise level `refine_from`, and what is enlarged again in `finish_steps` from
-    `finish_from`; windows whose detail is nowhere above `smooth` are only enlarged. `window` and `context` count
+    `finish_from`; windows whose detail is nowhere above `smooth` are only enlarged. A clip that is drawn over keeps its
+    composition up to noise level `composed`. `window` and `context` count
     latent frames, `refine_context` those of refinement; `reach` and `overlap` count latents (rows, columns) of the
     windows in space. `shared_noise` is the share of the noise's variance that all frames have in common (Ge et al.
     2023, Preserve Your Own Correlation, arXiv:2305.10474, mixed noise). `noise_layout` is the order of axes in which
@@ -259,6 +262,7 @@ class FlowSpec:
     refine_from: float = 0.5
     refine_steps: int = 0
     finish_from: float = 0.5
+    composed: float = 0.5
     finish_steps: int = 0
     smooth: float = 0.0
     shared_noise: float = 0.0
