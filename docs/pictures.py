@@ -42,7 +42,7 @@ ROWS = {
         "a rabbit in a room jumping to the right",
         "a dog in the mountains running back and forth",
         "a bee in a meadow flying in circles",
-        "an owl at night, the camera tilts down",
+        "a dolphin underwater, the camera tilts down",
         "a penguin on the beach, dolly in",
         "a car in a city, the camera pans right",
     ),

@@ -21,7 +21,7 @@ NOISIER = 0.92  # the same for scenes, which colours say long before shapes are 
 LIKELIEST = 12  # names with which it is denoised best are looked at closely
 TELLING = 0.97  # share of the usual error that the right name leaves at most: up to 0.94 of ours
 ALIKE = 0.7  # of colours with the figure's own, at least: ours are 0.73 and more, of real footage up to 0.57
-APART = 0.065  # colours from 0 to 1 on the average, at most: ours are 0.02 to 0.06, of real footage 0.10 and more
+APART = 0.055  # colours from 0 to 1 on the average, at most: ours are 0.02 to 0.05, of real footage 0.10 and more
 LENIENT = 0.75  # of either is enough where the words say the same
 AT_ONCE = 7  # names tried together
 

@@ -25,6 +25,7 @@ from sora_weights.errors import WeightsError
 RATE = 24  # pictures a second
 LEVELS = 4  # sizes that the pictures are kept in, each half of the one before
 KEPT = 3  # loops of a file that are kept in memory, as many as there are figures in a picture
+OPENINGS = 7  # first pictures that are kept
 LONGEST = 240  # pictures of a loop, at most
 PACKED = 16  # bytes of a film for each pixel of a picture, at most
 AT_ONCE = 8  # pictures that are halved together
@@ -91,7 +92,7 @@ class Filed:
     def __init__(self, path: Path, side: int) -> None:
         self._path, self.side = path, side
         self._counts: dict[int, int] = {}
-        self._openings: dict[int, _Loop] = {}  # the first picture of each, which is all that many are asked for
+        self._openings: OrderedDict[int, _Loop] = OrderedDict()  # first pictures, which is all that many are asked for
         self._loops: OrderedDict[int, _Loop] = OrderedDict()
 
     def counts(self, figures: Tensor) -> Tensor:
@@ -109,6 +110,8 @@ class Filed:
         """The pictures of a figure, or the first alone where that is the `number` and no other is at hand."""
         if number == 0 and figure not in self._loops:
             if figure not in self._openings:
+                while len(self._openings) >= OPENINGS:
+                    self._openings.popitem(last=False)
                 self._openings[figure] = _Loop(self._checked(figure, partial(_frames, most=1)))
             return self._openings[figure]
         if figure not in self._loops:

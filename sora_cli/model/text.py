@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 EPS = 1e-12  # of BERT's layer norms
 KINDS = 2  # of sentences that BERT tells apart; a prompt is of the first
+AT_ONCE = 12  # prompts that are encoded together
 
 
 class Layer(nn.Module):
@@ -93,7 +94,8 @@ def encode(network: Bert, tokenizer: "Tokenizer", prompts: list[str], tokens: in
     encodings, device = tokenizer.encode_batch(prompts), next(network.parameters()).device
     ids = torch.tensor([encoding.ids for encoding in encodings], device=device)
     seen = torch.tensor([encoding.attention_mask for encoding in encodings], device=device)
-    features = network(ids, seen)
+    parts = zip(ids.split(AT_ONCE), seen.split(AT_ONCE), strict=True)
+    features = torch.cat([network(*part) for part in parts])
     given = torch.tensor([[bool(prompt.strip())] for prompt in prompts], device=device)
     return features * seen[..., None], seen.bool() & given
 
