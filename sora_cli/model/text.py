@@ -94,7 +94,7 @@ def encode(network: Bert, tokenizer: "Tokenizer", prompts: list[str], tokens: in
     encodings, device = tokenizer.encode_batch(prompts), next(network.parameters()).device
     ids = torch.tensor([encoding.ids for encoding in encodings], device=device)
     seen = torch.tensor([encoding.attention_mask for encoding in encodings], device=device)
-    parts = zip(ids.split(AT_ONCE), seen.split(AT_ONCE), strict=True)
+    parts = zip(torch.split(ids, AT_ONCE), torch.split(seen, AT_ONCE), strict=True)
     features = torch.cat([network(*part) for part in parts])
     given = torch.tensor([[bool(prompt.strip())] for prompt in prompts], device=device)
     return features * seen[..., None], seen.bool() & given
