@@ -40,6 +40,7 @@ JOINED = 9
 SHARPENED = 220
 SHOWN = 60
 LOOPS = 50 * MB
+LOOKED = 110 * MB  # while it is found out which figure given frames show
 STRIP = 2**18  # pixels that are drawn sharp together, about
 
 
@@ -159,6 +160,7 @@ def _with_tiles(
     picture = last.width * last.height * 3
     outer = (min(side, rows) + 10) * (columns if footprint.strips else min(side, columns) + 10)
     sharpened = min(picture // 3, STRIP) * SHARPENED + picture // 3 * SHOWN
+    looked = LOOKED * (footprint.retouches and drawn)
     pixels = max(outer * footprint.tile, sharpened * (footprint.retouches and drawn))  # one after the other
     decoded = pixels + rows * columns * footprint.latent + picture * footprint.value
     joined = picture * JOINED * media.joined + media.read * media.beside
@@ -167,7 +169,7 @@ def _with_tiles(
     return MemoryPlan(
         libraries=footprint.libraries,
         networks=footprint.networks + LOOPS * footprint.retouches if drawn else footprint.autoencoder,
-        encode=picture * ENCODED + media.read if media.read else 0,
+        encode=max(picture * ENCODED + media.read, looked) if media.read else 0,
         denoise=denoise if drawn else 0,
         decode=decoded + joined + media.written,
         disk=(2 + media.masked) * rows * columns * canvas.latent_frames * latent,

@@ -112,12 +112,13 @@ class Filed:
             if figure not in self._openings:
                 while len(self._openings) >= OPENINGS:
                     self._openings.popitem(last=False)
-                self._openings[figure] = _Loop(self._checked(figure, partial(_frames, most=1)))
+                self._openings[figure] = _Loop(self._checked(figure, partial(_frames, count=1)))
             return self._openings[figure]
         if figure not in self._loops:
             while len(self._loops) >= KEPT:
                 self._loops.popitem(last=False)
-            self._loops[figure] = _Loop(self._checked(figure, _frames))
+            count = int(self.counts(torch.tensor([figure])))
+            self._loops[figure] = _Loop(self._checked(figure, partial(_frames, count=count)))
         self._loops.move_to_end(figure)
         return self._loops[figure]
 
@@ -165,10 +166,18 @@ def _length(film: bytes, side: int) -> int:
     return count
 
 
-def _frames(film: bytes, side: int, most: int = LONGEST) -> Tensor:
-    """The pictures in a film, (n, 4, side, side) uint8: colours in its upper half, coverage in the lower one."""
+def _frames(film: bytes, side: int, count: int) -> Tensor:
+    """The first pictures in a film, (count, 4, side, side) uint8: colours in its upper half, coverage in the lower one.
+
+    Raises ValueError for a film that has fewer.
+    """
+    pictures, read = torch.empty(count, 4, side, side, dtype=torch.uint8), 0
     with _opened(film, side) as (container, stream):
-        return torch.stack([_picture(frame, side) for frame in islice(container.decode(stream), most)])
+        for read, frame in enumerate(islice(container.decode(stream), count), 1):
+            pictures[read - 1] = _picture(frame, side)
+    if read < count:
+        raise ValueError(f"it has {read} pictures, not {count}")
+    return pictures
 
 
 def _picture(frame: av.VideoFrame, side: int) -> Tensor:
