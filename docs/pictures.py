@@ -42,9 +42,9 @@ ROWS = {
         "a rabbit in a room jumping to the right",
         "a dog in the mountains running back and forth",
         "a bee in a meadow flying in circles",
-        "a dolphin underwater, the camera tilts down",
+        "an owl at night, the camera tilts down",
+        "a car driving to the left at sunset, the camera pans left",
         "a penguin on the beach, dolly in",
-        "a car in a city, the camera pans right",
     ),
     "styles": (
         "a cat at sunset, ink",

@@ -110,22 +110,12 @@ def parts_of_picture(columns: int, count: int) -> list[Window]:
     return parts
 
 
-def on_the_spot(pose: Pose, camera: torch.Tensor, level: Level) -> Pose:
-    """Where a camera at rest would see a figure that is in this pose in a picture of a size that another `camera`,
-    (1, 4, t), sees.
-    """
-    across, down, seen, _ = camera.unbind(1)
-    wide, high = (side / min(level.width, level.height) for side in (level.width, level.height))
-    x, y = (pose.x - 0.5) * wide * seen.exp() + across, (pose.y - 0.5) * high * seen.exp() + down
-    return replace(pose, x=x / wide + 0.5, y=y / high + 0.5, size=pose.size * seen.exp())
-
-
 def in_view(pose: Pose, camera: torch.Tensor, level: Level) -> Pose:
-    """The reverse of `on_the_spot`."""
-    across, down, seen, _ = camera.unbind(1)
-    wide, high = (side / min(level.width, level.height) for side in (level.width, level.height))
-    x, y = ((pose.x - 0.5) * wide - across) / seen.exp(), ((pose.y - 0.5) * high - down) / seen.exp()
-    return replace(pose, x=x / wide + 0.5, y=y / high + 0.5, size=pose.size / seen.exp())
+    """Where a `camera`, (1, 5, t) as `plan_camera` has it, sees a figure that one at rest would see in this pose."""
+    shorter = min(level.width, level.height)
+    (across, down, _, _, near) = camera.unbind(1)
+    x, y = pose.x - 0.5 - across * shorter / level.width, pose.y - 0.5 - down * shorter / level.height
+    return replace(pose, x=x / near.exp() + 0.5, y=y / near.exp() + 0.5, size=pose.size / near.exp())
 
 
 def give_rooms(members: Sequence[LatentFile], level: Level, *, meeting: bool = False) -> None:

@@ -5,14 +5,13 @@ from dataclasses import replace
 from itertools import groupby
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sora_cli.engine.backbones import DioramaBackbone, Place
 from sora_cli.engine.canvas import Level
 from sora_cli.engine.denoiser import WHOLE_PICTURE, Known, Network, Window, from_network, pinned
 from sora_cli.engine.job import LatentFile
-from sora_cli.engine.pipeline import Sampler, steady, words_at
+from sora_cli.engine.pipeline import Conditioning, Sampler, steady, words_at
 from sora_cli.engine.reel import Span, spans
 from sora_cli.engine.sample import normal_draws, sample
 from sora_cli.engine.schedule import flow_schedule
@@ -24,6 +23,8 @@ from sora_cli.model.tracing import Pose
 STEPS = 16
 LONGEST, CONTEXT = 64, 16  # latent frames of a course that are denoised together, and how many of them are known
 UNMOVED = 0.02  # a camera that is never farther than this from where it stands at rest isn't moved at all
+PROBES, PROBED = 4, 13  # courses of how many latent frames that say how a camera moves
+DRIVEN, NEAREST = 1.8, 5.0  # how much sooner what is near is passed by a camera that drives, at least and at most
 SURE, DRAWN = 0.001, 1.0  # how much poses are doubted that are known, and that are drawn
 
 
@@ -60,16 +61,42 @@ def plan_course(
 
 
 @torch.no_grad()
-def plan_camera(sampler: Sampler, level: Level, camera: LatentFile, seed: int) -> None:
-    """Write into `camera` how it sees the scene in every latent frame of a video of which nothing is known yet, as the
-    words say it; with the `seed` of the figure's course both come from the same noise, and belong together.
+def plan_camera(sampler: Sampler, level: Level, frames: int, seed: int) -> Tensor:
+    """How a camera sees a scene in every latent frame of a video of which nothing is known yet: (1, 5, frames), as
+    `Place` has it and the logarithm of how far it sees of what is near. At rest, unless words move it.
     """
-    frames, generator = camera.frames, torch.Generator().manual_seed(seed)
-    torch.rand((), generator=generator)  # as for the figure
-    numbers = torch.zeros(1, NUMBERS, frames, 1, 1)
-    seen = Course.camera(_denoised(sampler, level, numbers, [False] * frames, generator))
-    seen = torch.zeros_like(seen) if seen.abs().max() < UNMOVED else seen
-    camera.write(0, F.pad(seen, (0, 0, 0, 1), value=1.0)[..., None, None])
+    if sampler.words.filming is None:
+        return _seen(torch.zeros(1, 3, frames), 1.0)
+    filming = replace(
+        sampler, words=Conditioning(sampler.words.filming, sampler.words.negative), camera=None, towards=None
+    )
+    camera = Course.camera(_alone(filming, level, max(frames, PROBED), seed))[..., :frames]
+    if camera.abs().max() < UNMOVED:
+        camera = torch.zeros_like(camera)
+    return _seen(camera, _nearness(filming, level))
+
+
+def _seen(camera: Tensor, nearness: float) -> Tensor:
+    return torch.cat([camera, torch.ones_like(camera[:, :1]), camera[:, 2:] * nearness], 1)
+
+
+def _alone(sampler: Sampler, level: Level, frames: int, seed: int) -> Tensor:
+    """A course of which nothing is known."""
+    numbers, generator = torch.zeros(1, NUMBERS, frames, 1, 1), torch.Generator().manual_seed(seed)
+    return _denoised(sampler, level, numbers, [False] * frames, generator)
+
+
+def _nearness(sampler: Sampler, level: Level) -> float:
+    """How much sooner a camera leaves behind what is near than what is far, when it sees more or less of that: as much
+    for one that zooms, sooner for one that drives. Read off the sizes of the figures in some short courses.
+    """
+    among, of_far = 0.0, UNMOVED**2
+    for seed in range(PROBES):
+        course = _alone(sampler, level, PROBED, seed)
+        far, size = Course.camera(course)[:, 2], Course.pose(course).size.log()
+        among -= float(((size - size.mean()) * (far - far.mean())).sum())
+        of_far += float((far - far.mean()).square().sum())
+    return 1.0 if among / of_far < DRIVEN else min(among / of_far, NEAREST)
 
 
 def _denoised(

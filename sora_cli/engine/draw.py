@@ -13,13 +13,14 @@ from torch import Tensor
 from sora_cli.engine.backbones import Condition, DioramaBackbone
 from sora_cli.engine.canvas import Level
 from sora_cli.engine.checkpoint import Mark, Point
-from sora_cli.engine.company import give_rooms, in_view, on_the_spot
+from sora_cli.engine.company import give_rooms, in_view
 from sora_cli.engine.conditions import conditions
 from sora_cli.engine.courses import plan_camera, plan_course
 from sora_cli.engine.going_on import going_on
 from sora_cli.engine.job import LatentFile
 from sora_cli.engine.networks import load_backbone, load_picture_encoder
 from sora_cli.engine.pipeline import (
+    Conditioning,
     Sampler,
     Stage,
     clearing,
@@ -79,6 +80,9 @@ def _given(studio: Studio, board: int) -> LatentFile:
 def _draw_board(studio: Studio, sampler: Sampler, board: int) -> None:
     """Denoise the draft of a board and every level after it, or the last one alone where that holds what is given."""
     first, levels = _point_on(studio, board), stages_of(studio, board)
+    alone = not studio.work.film.boards[board].start and not any(studio.work.known(board))
+    if alone and isinstance(sampler.backbone, DioramaBackbone):
+        sampler = replace(sampler, camera=camera_file(studio, board))
     going = going_on(studio, sampler, board)
     sampler, course = going.sampler, going.course
     if course == "held":
@@ -90,8 +94,6 @@ def _draw_board(studio: Studio, sampler: Sampler, board: int) -> None:
     poses = poses_file(studio, board) if told or any(stage.rows for stage in levels[1:]) else None
     if going.cleared is not None:
         levels = (clearing(levels[0], going.cleared), *levels[1:])
-    if isinstance(sampler.backbone, DioramaBackbone):
-        sampler = replace(sampler, camera=camera_file(studio, board))
     for index, stage in enumerate(levels):
         if first is not None and index < first.mark.level:
             continue
@@ -119,8 +121,8 @@ def _draw_level(
     *,
     plans: bool = False,
 ) -> None:
-    """Denoise a level, from a `point` on if there is one; before that it `plans` where its figure goes, and where
-    nothing is given, how the camera sees it.
+    """Denoise a level, from a `point` on if there is one; before the first one it `plans` where figures go, and how a
+    camera sees them that is to be told of.
     """
     work, job = studio.work, studio.job
     canvas, known = work.canvases[board], work.known(board)
@@ -130,14 +132,8 @@ def _draw_level(
     else:
         start, latents = _again(studio, board, index, stage)
     seed = work.request.seed + board
-    if index == 0 and sampler.camera is not None and start is None and not any(known):
-        plan_camera(sampler, stage.level, sampler.camera, seed)
-    if plans:  # also when work goes on: the same courses follow from what is given
-        for number, member in enumerate(sampler.cast):
-            alone = replace(sampler, words=replace(sampler.words, prompt=member.text)) if sampler.company else sampler
-            plan_course(alone, stage.level, latents, member.poses, known, seed + OTHER * number, member.seen_in)
-        if sampler.company and not any(known):
-            _place_together(sampler, stage.level, seed)
+    if index == 0:
+        _plan(sampler, stage.level, latents, known, seed, plans=plans)
     kept = kept_at(studio, canvas, stage.level, board)
     give_back_memory()
     how = "hold" if stage.holds else "refine" if index else "draft"
@@ -153,23 +149,29 @@ def _draw_level(
         job.drop(start)
 
 
-def _place_together(sampler: Sampler, level: Level, seed: int) -> None:
-    """Give each of several figures its own part of the picture, and let one camera see them all: each was planned with
-    the one that its own words say.
+def _plan(
+    sampler: Sampler, level: Level, latents: LatentFile, known: Sequence[bool], seed: int, *, plans: bool
+) -> None:
+    """Write where figures go, where that is what is wanted (also when work goes on: the same courses follow from what
+    is given), and how a camera sees them that the network is to be told of.
+
+    Courses are planned for a camera at rest, and then seen by the one that words move. Several figures have parts of
+    the picture of their own.
     """
-    company, camera = sampler.company, sampler.camera
-    assert camera is not None
-    shared = camera.read(0, camera.frames)
-    for number, member in enumerate(company):
-        alone = replace(sampler, words=replace(sampler.words, prompt=member.text))
-        plan_camera(alone, level, camera, seed + OTHER * number)
-        pose, own = Pose.of(member.poses.read(0, camera.frames)), camera.read(0, camera.frames)[..., 0, 0]
-        member.poses.write(0, on_the_spot(pose, own, level).numbers())
-    give_rooms([member.poses for member in company], level, meeting=any(member.meeting for member in company))
-    for member in company:
-        pose = Pose.of(member.poses.read(0, camera.frames))
-        member.poses.write(0, in_view(pose, shared[..., 0, 0], level).numbers())
-    camera.write(0, shared)
+    members = sampler.cast if plans else ()
+    for number, member in enumerate(members):
+        said = Conditioning(member.text, sampler.words.negative) if sampler.company else sampler.words
+        plan_course(
+            replace(sampler, words=said), level, latents, member.poses, known, seed + OTHER * number, member.seen_in
+        )
+    if sampler.company and plans and not any(known):
+        give_rooms([member.poses for member in members], level, meeting=any(member.meeting for member in members))
+    if sampler.camera is not None:
+        camera = plan_camera(sampler, level, latents.frames, seed)
+        for member in members:
+            pose = Pose.of(member.poses.read(0, latents.frames))
+            member.poses.write(0, in_view(pose, camera, level).numbers())
+        sampler.camera.write(0, camera[:, :4, :, None, None])
 
 
 def _take_as_is(start: LatentFile, latents: LatentFile, known: Sequence[bool]) -> None:

@@ -14,6 +14,7 @@ from sora_cli.engine.boards import Given
 from sora_cli.engine.canvas import Level
 from sora_cli.engine.company import count_in, nouns_of, parts_of, parts_of_picture, prompts_of
 from sora_cli.engine.courses import plan_course
+from sora_cli.engine.filming import split_camera
 from sora_cli.engine.footage import encoded, fitted, given_frames
 from sora_cli.engine.inside import covered, put_inside
 from sora_cli.engine.pipeline import Clearing, Member, Sampler
@@ -70,7 +71,7 @@ def going_on(studio: Studio, sampler: Sampler, board: int) -> Going:
     model, drawn = studio.work.model, studio.work.film.boards[board]
     if not (model.figures and isinstance(sampler.backbone, DioramaBackbone)):
         return Going(sampler, "found")
-    named, strength = sampler.backbone.named(sampler.words.prompt), studio.work.strength(board)
+    named, strength = sampler.backbone.named(sampler.said), studio.work.strength(board)
     sure = replace(sampler, reliance=studio.work.flow.reliance)
     request = studio.work.request
     if request.mask is not None and (strength == 1 or (strength > SWAPPED and named is not None)):
@@ -104,7 +105,10 @@ def _together(studio: Studio, sampler: Sampler, board: int) -> Sampler | None:
     figure, as large as figures are that are alone.
     """
     assert isinstance(sampler.backbone, DioramaBackbone)
-    company, scenery = _company(studio, sampler.backbone, board)
+    prompt = studio.work.request.prompt
+    company, scenery = _company(
+        studio, sampler.backbone, board, prompt if sampler.camera is None else split_camera(prompt)[1]
+    )
     if company and studio.work.film.boards[board].edges:
         company, scene = _seen(studio, sampler.backbone, board, company)
         if company and scene:
@@ -113,12 +117,12 @@ def _together(studio: Studio, sampler: Sampler, board: int) -> Sampler | None:
     if not company:
         return None
     words = encoder_of(studio)(scenery, studio.work.request.negative) if scenery else sampler.words
-    return replace(sampler, words=words, company=company)
+    return replace(sampler, words=replace(words, filming=sampler.words.filming), company=company)
 
 
-def _company(studio: Studio, backbone: DioramaBackbone, board: int) -> tuple[tuple[Member, ...], str]:
-    """The figures that the words name, if they name several, each with words of its own; and what is said of all."""
-    model, parts = studio.work.model, parts_of(studio.work.request.prompt)
+def _company(studio: Studio, backbone: DioramaBackbone, board: int, prompt: str) -> tuple[tuple[Member, ...], str]:
+    """The figures that a prompt names, if it names several, each with words of its own; and what is said of all."""
+    model, parts = studio.work.model, parts_of(prompt)
     several = any(count_in(part.split()) > 1 for _, part in parts)
     if (len(parts) < 2 and not several) or model.vocabulary is None:
         return (), ""
@@ -203,7 +207,7 @@ def _inside(studio: Studio, sampler: Sampler, board: int) -> Going:
     assert isinstance(sampler.backbone, DioramaBackbone)
     work, canvas = studio.work, studio.work.canvases[board]
     level, seed, poses = stages_of(studio, board)[0].level, work.request.seed + board, poses_file(studio, board)
-    kept, named = kept_at(studio, canvas, level, board), sampler.backbone.named(sampler.words.prompt)
+    kept, named = kept_at(studio, canvas, level, board), sampler.backbone.named(sampler.said)
     assert kept is not None
     looked = _looked_at(studio, board)
     tries = (_sights(studio, sampler.backbone, board, looked, told) for told in dict.fromkeys((None, named)))
@@ -259,7 +263,7 @@ def _saying(studio: Studio, sampler: Sampler, figure: int | None, scene: str | N
     """
     assert isinstance(sampler.backbone, DioramaBackbone)
     model, request = studio.work.model, studio.work.request
-    unnamed = figure is not None and sampler.backbone.named(sampler.words.prompt) is None
+    unnamed = figure is not None and sampler.backbone.named(sampler.said) is None
     name = (_one(model.figures[figure]),) if figure is not None and unnamed else ()
     added = (*name, *(() if scene is None else (scene,)))
     if not added:

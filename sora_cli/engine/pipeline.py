@@ -34,6 +34,7 @@ from sora_cli.engine.denoiser import (
     windows,
 )
 from sora_cli.engine.devices import Precision
+from sora_cli.engine.filming import split_camera
 from sora_cli.engine.job import LatentFile
 from sora_cli.engine.networks import Autoencoder, load_text_encoder
 from sora_cli.engine.reel import Span, spans
@@ -63,10 +64,14 @@ OnStep = Callable[[int, Step, Tensor], None]
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
-    """What the words say: the prompt, and what guidance leads away from."""
+    """What the words say: the prompt, what guidance leads away from, and where the prompt says something of the camera,
+    the prompt without that, and that alone.
+    """
 
     prompt: Text
     negative: Text
+    unfilmed: Text | None = None
+    filming: Text | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,19 +140,29 @@ class Sampler:
     company: tuple[Member, ...] = ()  # the figures in a picture of several, in the place of the one of `poses`
 
     @property
+    def said(self) -> Text:
+        """The prompt, with what it says of the camera only where the network is not told of that in numbers."""
+        unfilmed = None if self.camera is None else self.words.unfilmed
+        return self.words.prompt if unfilmed is None else unfilmed
+
+    @property
     def cast(self) -> tuple[Member, ...]:
         """Every figure whose place is known."""
         if self.company or self.poses is None:
             return self.company
-        return (Member(self.words.prompt, self.poses),)
+        return (Member(self.said, self.poses),)
 
 
 def encode_words(
     model: Model, prompt: str, negative: str, cache: Path, device: str, precision: Precision
 ) -> Conditioning:
-    """Encode both texts, as `encode_texts` does."""
-    features, seen = encode_texts(model, (prompt, negative), cache, device, precision)
-    return Conditioning((features[:1], seen[:1]), (features[1:], seen[1:]))
+    """Encode both texts, as `encode_texts` does, and apart what the prompt says of the camera, where the model can be
+    told of that in numbers.
+    """
+    filming, unfilmed = split_camera(prompt) if model.figures else ("", prompt)
+    texts = (prompt, negative, unfilmed, filming) if filming else (prompt, negative)
+    features, seen = encode_texts(model, texts, cache, device, precision)
+    return Conditioning(*zip(features[:, None], seen[:, None], strict=True))
 
 
 def encode_texts(model: Model, texts: Sequence[str], cache: Path, device: str, precision: Precision) -> Text:
@@ -280,7 +295,7 @@ def denoise_level(
 def words_at(sampler: Sampler, span: Span, frames: int) -> Conditioning:
     """The words for a window of a video of so many latent frames: on the way from the first ones to the last ones."""
     if sampler.towards is None:
-        return sampler.words
+        return replace(sampler.words, prompt=sampler.said)
     share = (span.first + span.last) / 2 / frames
     (features, seen), (later, seen_later) = sampler.words.prompt, sampler.towards.prompt
     return replace(sampler.words, prompt=(torch.lerp(features, later, share), seen | seen_later))

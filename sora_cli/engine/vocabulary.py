@@ -1,7 +1,9 @@
 """Which words of a prompt a model was never taught, and which ask for a style."""
 
+import random
 import re
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +34,9 @@ MAKING = frozenset(  # what a prompt may say beside a style that asks for nothin
         r"\w+",
         "make turn convert change transform render redraw paint draw this clip video footage film picture please",
     )
+)
+PLACING = frozenset(
+    re.findall(r"\w+", "in into on onto at under by near inside over above through across between among against along")
 )
 ENDINGS = ("", "s", "es", "ing", "ed", "'s")
 
@@ -80,6 +85,17 @@ def says_one_of(prompt: str, phrases: Iterable[str]) -> bool:
     """Whether the prompt has the word that one of these phrases ends with, as in "at sunset"; verbs tell no place."""
     meant = {re.findall(r"\w+", phrase.lower())[-1] for phrase in phrases}
     return any(word in meant and not word.endswith("ing") for word in re.findall(r"\w+", prompt.lower()))
+
+
+def scene_for(prompt: str, model: Model, seed: int) -> str | None:
+    """A scene for a prompt that says none, as the `seed` has it; None where one is said, or may be in words that the
+    model was never taught ("in a kitchen").
+    """
+    if not model.scenes or says_one_of(prompt, chain.from_iterable(model.scenes)):
+        return None
+    if unknown_words(prompt, model.vocabulary) and PLACING & set(re.findall(r"\w+", prompt.lower())):
+        return None
+    return random.Random(seed).choice(model.scenes)[0]
 
 
 def _stems(word: str) -> set[str]:

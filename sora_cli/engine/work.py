@@ -12,7 +12,7 @@ from sora_cli.engine.films import film_of
 from sora_cli.engine.memory import Media, MemoryPlan, footprint_of, plan_memory
 from sora_cli.engine.reel import spans
 from sora_cli.engine.timing import retimed_count
-from sora_cli.engine.vocabulary import count_tokens, split_style, unknown_words
+from sora_cli.engine.vocabulary import count_tokens, scene_for, split_style, unknown_words
 from sora_cli.errors import SoraError
 from sora_cli.media.editing import lossless_look
 from sora_cli.media.held import read_size, written_size
@@ -35,7 +35,8 @@ class Work:
     """A request, its model, what is to be drawn on which canvases (one for each board), and the memory plan.
 
     `asked` is the request as it came; `request` is what is drawn for it: of a draft, the small size, of a prompt that
-    asks for a `style` to be painted over that, the rest. `disk` are the bytes of latents that all canvases take.
+    asks for a `style` to be painted over that, the rest, and with a `scene` where it says none. `disk` are the bytes of
+    latents that all canvases take.
     """
 
     asked: Request
@@ -46,6 +47,7 @@ class Work:
     memory: MemoryPlan
     disk: int
     style: str | None = None
+    scene: str | None = None
 
     @property
     def flow(self) -> FlowSpec:
@@ -104,6 +106,9 @@ def prepare(request: Request, output: Path, preview: Path | None) -> Work:
     if draft is not None and request.draft:
         request = replace(request, width=draft.size[0], height=draft.size[1])
     style, request = _style(request, flow)
+    scene = scene_for(request.prompt, model, request.seed) if request.command == "generate" else None
+    if scene is not None:
+        request = replace(request, prompt=f"{request.prompt} {scene}")
     film = film_of(
         request, [retimed_count(probed(path), request.fps) for path in request.sources], model.grid, model.knows
     )
@@ -118,7 +123,7 @@ def prepare(request: Request, output: Path, preview: Path | None) -> Work:
     drawn = not all(all(board.known(model.grid)) for board in film.boards)
     plans = [plan_memory(canvas, flow, footprint, request.memory, media, drawn=drawn) for canvas in canvases]
     worst, disk = max(plans, key=lambda plan: plan.peak), sum(plan.disk for plan in plans)
-    return Work(asked, request, model, film, canvases, worst, disk, style)
+    return Work(asked, request, model, film, canvases, worst, disk, style, scene)
 
 
 def _style(request: Request, flow: FlowSpec) -> tuple[str | None, Request]:
@@ -228,6 +233,8 @@ def notes_of(work: Work) -> tuple[str, ...]:
     notes = []
     if request.prompt and (unknown := ", ".join(unknown_words(request.prompt, model.vocabulary))):
         notes.append(f"{model.name} was never taught: {unknown}; this is its best guess, {LARGER_MODELS}")
+    if work.scene is not None:
+        notes.append(f"the prompt says no scene: {model.name} drew lots by the seed, and takes {work.scene!r}")
     notes += _style_notes(work)
     for name, text in (("prompt", request.prompt), ("--negative", request.negative)):
         tokens, most = count_tokens(model, text), model.specs.text.tokens

@@ -20,7 +20,7 @@ CELL = 4  # pixels along a side that the network sees as one
 BESIDE = 5  # cells around a figure that may be changed
 CLOSE = 3  # the same where rags of them hang
 ALIKE = 0.12  # by how much colours on both sides may differ, about, for the scenery between to be known
-LIGHTER = 0.15  # how much lighter than that a pixel may be, about, and not be a light
+UNLIKE = 0.15  # how far from that a pixel may be, about, and not be a light, or a tree
 BARE = 4  # pixels to each side that are taken together where the scenery goes on
 AROUND = 3  # cells to each side of one where it is asked how far the frame is from the figure
 CLOSED = -2.0  # logit of the share that is taken of the scenery as it goes on at the beginning of training
@@ -105,7 +105,7 @@ def _share(both: Tensor) -> Tensor:
 def _scenery(drawn: Tensor, beside: Tensor, figure: Tensor) -> tuple[Tensor, Tensor]:
     """Frames (n, 3, H, W) in which the scenery goes on where something is `beside` (n, 1, H, W): row by row, as scenes
     lie in layers, from what is to the left of it to what is to the right; and how sure that is, from 0 to 1,
-    (n, 1, H, W): less where both sides differ, and where there is more light than on either, as of a sun, unless it is
+    (n, 1, H, W): less where both sides differ, and where something else is than on either, as a sun, unless it is
     of the colours of the `figure` (n, 4, H, W). Rows without either stay as they are.
     """
     bare, width = 1 - beside, drawn.shape[3]
@@ -120,8 +120,8 @@ def _scenery(drawn: Tensor, beside: Tensor, figure: Tensor) -> tuple[Tensor, Ten
     known = (left >= 0) | (right < width)
     scenery = torch.where((beside > 0) & known, torch.lerp(from_left, from_right, share), drawn)
     differing = (from_left - from_right).abs().amax(1, keepdim=True) / ALIKE
-    lighter = (drawn - scenery).mean(1, keepdim=True).clamp(min=0) / LIGHTER
-    return scenery, torch.exp(-(differing**2) - lighter**2 * (1 - _rag(drawn, scenery, figure)))
+    unlike = (drawn - scenery).abs().mean(1, keepdim=True) / UNLIKE
+    return scenery, torch.exp(-(differing**2) - unlike**2 * (1 - _rag(drawn, scenery, figure)))
 
 
 def _rag(drawn: Tensor, scenery: Tensor, figure: Tensor) -> Tensor:

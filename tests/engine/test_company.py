@@ -18,7 +18,6 @@ from sora_cli.engine.company import (
     give_rooms,
     in_view,
     nouns_of,
-    on_the_spot,
     parts_of,
     parts_of_picture,
     prompts_of,
@@ -121,21 +120,12 @@ def test_everybody_has_room_and_stands_on_the_same_ground(
         assert torch.allclose(*feet, atol=0.01)
 
 
-@given(
-    st.lists(st.floats(-0.3, 0.3), min_size=3, max_size=3),
-    st.floats(0.1, 0.9),
-    st.floats(0.1, 0.9),
-    st.floats(0.05, 0.8),
-)
-def test_a_figure_seen_by_a_camera_is_where_it_stands(view: list[float], x: float, y: float, size: float):
-    camera, level = torch.tensor([*view, 1.0]).view(1, 4, 1), Level(160, 96)
-    pose = replace(Pose.nowhere(1), x=torch.tensor([[x]]), y=torch.tensor([[y]]), size=torch.tensor([[size]]))
-    there = on_the_spot(pose, camera, level)
-    back = in_view(there, camera, level)
-    for name in ("x", "y", "size"):
-        assert torch.allclose(getattr(back, name), getattr(pose, name), atol=1e-5)
-    at_rest = on_the_spot(pose, torch.zeros(1, 4, 1), level)
-    assert torch.allclose(at_rest.x, pose.x)
-    assert torch.allclose(
-        (there.x - 0.5) * 160 / 96, (pose.x - 0.5) * 160 / 96 * math.exp(view[2]) + view[0], atol=1e-5
-    )
+@given(st.lists(st.floats(-0.3, 0.3), min_size=4, max_size=4), st.floats(0.1, 0.9), st.floats(0.1, 0.9))
+def test_a_figure_is_seen_where_the_camera_looks(view: list[float], x: float, y: float):
+    across, down, far, near = view
+    camera, level = torch.tensor([across, down, far, 1.0, near]).view(1, 5, 1), Level(160, 96)
+    pose = replace(Pose.nowhere(1), x=torch.tensor([[x]]), y=torch.tensor([[y]]), size=torch.tensor([[0.5]]))
+    seen = in_view(pose, camera, level)
+    assert ((seen.x - 0.5) * 160 / 96 * math.exp(near) + across).item() == pytest.approx((x - 0.5) * 160 / 96, abs=1e-5)
+    assert ((seen.y - 0.5) * math.exp(near) + down).item() == pytest.approx(y - 0.5, abs=1e-5)
+    assert (seen.size * math.exp(near)).item() == pytest.approx(0.5, abs=1e-5)

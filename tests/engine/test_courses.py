@@ -1,5 +1,6 @@
 """Courses: every latent frame gets a pose, known figures stay where they are, and a seed always gives the same."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def sampler() -> Sampler:
     pictures = torch.randint(256, (SPEC.figures, 4, 16, 16), dtype=torch.uint8)
     network.memory.artwork = Drawn(halved(pictures), torch.arange(SPEC.figures))
     backbone = DioramaBackbone(network, GRID)
-    return Sampler(backbone, Conditioning(words, words), GRID, 24.0, FAMILY.flow, torch.Generator())
+    return Sampler(backbone, Conditioning(words, words, words, words), GRID, 24.0, FAMILY.flow, torch.Generator())
 
 
 def planned(folder: Path, sampler: Sampler, known: list[bool], seed: int = 0) -> torch.Tensor:
@@ -59,26 +60,32 @@ def test_every_latent_frame_gets_a_pose_that_follows_from_the_seed(tmp_path: Pat
     assert not torch.equal(poses, other)
 
 
-def filmed(folder: Path, sampler: Sampler, frames: int, seed: int = 0) -> torch.Tensor:
-    """The camera of a video of which nothing is known."""
-    folder.mkdir(exist_ok=True)
-    camera = LatentFile(folder / "camera", frames, (4, 1, 1))
-    plan_camera(sampler, LEVEL, camera, seed)
-    return camera.read(0, frames)
-
-
 @pytest.mark.parametrize("frames", [1, 13, 150])
-def test_every_latent_frame_gets_a_camera_that_follows_from_the_seed(tmp_path: Path, sampler: Sampler, frames: int):
-    first, again, other = (filmed(tmp_path / str(turn), sampler, frames, seed) for turn, seed in enumerate((3, 3, 4)))
+def test_every_latent_frame_gets_a_camera_that_follows_from_the_seed(sampler: Sampler, frames: int):
+    first, again, other = (plan_camera(sampler, LEVEL, frames, seed) for seed in (3, 3, 4))
+    assert first.shape == (1, 5, frames)
     assert torch.isfinite(first).all()
     assert (first[:, 3] == 1).all()
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
-def test_a_camera_that_hardly_moves_stands_still(tmp_path: Path, sampler: Sampler, monkeypatch: pytest.MonkeyPatch):
+def test_a_camera_that_hardly_moves_stands_still(sampler: Sampler, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("sora_cli.engine.courses.UNMOVED", 1e9)
-    assert filmed(tmp_path, sampler, 7)[:, :3].abs().max() == 0
+    assert plan_camera(sampler, LEVEL, 7, 0)[:, :3].abs().max() == 0
+
+
+def test_without_a_word_a_camera_is_at_rest(sampler: Sampler):
+    unsaid = replace(sampler, words=Conditioning(sampler.words.prompt, sampler.words.negative))
+    assert plan_camera(unsaid, LEVEL, 9, 0)[0].tolist() == [[0.0] * 9] * 3 + [[1.0] * 9, [0.0] * 9]
+
+
+def test_what_is_near_is_left_behind_at_least_as_soon_as_what_is_far(sampler: Sampler):
+    for frames in (1, 13, 40):
+        far, near = plan_camera(sampler, LEVEL, frames, 0)[0, [2, 4]]
+        share = (near / far)[far.abs() > 1e-3]
+        assert torch.allclose(share, share[:1])
+        assert (share >= 1).all()
 
 
 def test_known_figures_stay_where_the_network_sees_them(tmp_path: Path, sampler: Sampler):

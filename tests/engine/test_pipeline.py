@@ -1,5 +1,6 @@
 """Levels in windows: what a window's network is shown of what is there already."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from sora_cli.engine.pipeline import (
     Stage,
     denoise_level,
     find_poses,
+    words_at,
 )
+from sora_cli.engine.reel import Span
 from sora_cli.engine.schedule import flow_schedule
 from sora_cli.model.dit import DiT
 from sora_weights.spec import DiTSpec, FlowSpec, Grid
@@ -96,6 +99,16 @@ def test_dioramas_network_tells_smooth_latents_from_others():
     assert backbone.detail(x0) == 0
     x0[0, 7, 1, 2, 3] = 2.0  # one latent of one frame: half of the energy of one channel in two, a quarter of four
     assert backbone.detail(x0) == pytest.approx(4 / 2 / 4)
+
+
+def test_words_say_nothing_of_a_camera_that_the_network_is_told_of(tmp_path: Path):
+    said, silent = ((torch.full((1, 1, 1), value), WORDS[1]) for value in (1.0, 2.0))
+    sampler = Sampler(Watching(), Conditioning(said, WORDS, silent), GRID, 24.0, FLOW, torch.Generator())
+    filmed = replace(sampler, camera=LatentFile(tmp_path / "camera", 5, (4, 1, 1)))
+    unsaid = replace(filmed, words=Conditioning(said, WORDS))
+    (figure,) = replace(filmed, poses=LatentFile(tmp_path / "poses", 5, (6, 1, 1))).cast
+    assert figure.text is silent
+    assert [words_at(each, Span(0, 5, 0, 5), 5).prompt[0].item() for each in (sampler, filmed, unsaid)] == [1, 2, 1]
 
 
 def test_a_window_is_told_the_poses_of_its_own_frames(tmp_path: Path):

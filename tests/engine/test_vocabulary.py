@@ -2,7 +2,8 @@
 
 import pytest
 
-from sora_cli.engine.vocabulary import says_one_of, split_style, unknown_words
+from sora_cli.engine.vocabulary import says_one_of, scene_for, split_style, unknown_words
+from sora_weights.registry import find_model
 
 KNOWN = frozenset({"cat", "sunset", "jumping", "moving", "puppy", "butterfly", "standing"})
 
@@ -74,3 +75,21 @@ def test_a_prompt_says_where_with_the_last_word_of_a_phrase(prompt: str):
 )
 def test_a_style_is_taken_out_of_a_prompt(prompt: str, style: str | None, rest: str):
     assert split_style(prompt) == (style, rest)
+
+
+@pytest.mark.parametrize(
+    "prompt", ["a cat", "a happy cat", "a dog running in circles", "a cat and a dog", "a ghost, dolly in"]
+)
+def test_a_prompt_that_says_no_scene_gets_one_by_its_seed(prompt: str):
+    model = find_model("diorama")
+    scenes = [scene_for(prompt, model, seed) for seed in range(40)]
+    assert scenes == [scene_for(prompt, model, seed) for seed in range(40)]
+    assert set(scenes) <= {scene[0] for scene in model.scenes}
+    assert len(set(scenes)) > 6
+
+
+@pytest.mark.parametrize(
+    "prompt", ["a cat at sunset", "a city", "a cat in a kitchen", "a cat indoors", "a quokka on a roof"]
+)
+def test_a_prompt_that_says_a_scene_keeps_it(prompt: str):
+    assert scene_for(prompt, find_model("diorama"), 0) is None

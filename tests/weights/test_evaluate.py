@@ -125,10 +125,35 @@ def test_a_flat_picture_has_a_grey_version() -> None:
     assert judge.grey(torch.full((1, 3, 32, 32), 0.7)).abs().max() < 1e-3
 
 
-def test_ridge_regression_finds_a_linear_rule() -> None:
-    features = torch.randn(400, 5, generator=torch.Generator().manual_seed(1)) * 1000
-    values = features @ torch.randn(5, 3, generator=torch.Generator().manual_seed(2)) + 4
-    torch.testing.assert_close(judge.fit_values(features, values)(features), values, rtol=0.01, atol=1.0)
+@pytest.mark.parametrize(("height", "width"), [(90, 160), (160, 90)])
+def test_an_outline_is_where_a_square_is(height: int, width: int) -> None:
+    unit, side = min(height, width), 0.4
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    places = []
+    for middle in (0.0, 0.1):
+        inside = [((at - full / 2) / unit - middle).abs() < side / 2 for at, full in ((y, height), (x, width))]
+        outline = judge.outline_of((inside[0] & inside[1]).float()[None] * judge.FILLED, height, width)
+        assert outline.x.item() == pytest.approx(middle, abs=0.02)
+        assert outline.y.item() == pytest.approx(middle, abs=0.02)
+        assert outline.size.item() == pytest.approx(side, abs=0.02)
+        assert outline.spread.item() == pytest.approx(side / 12**0.5, abs=0.02)
+        places.append(outline.places[0])
+    assert (places[1] - places[0]).tolist() == pytest.approx([0.1, -0.1, 0], abs=0.03)
+
+
+def test_what_finds_figures_learns_where_they_are() -> None:
+    torch.manual_seed(0)
+    renders = []
+    for _ in range(240):
+        picture, figure = torch.rand(1, 3, 64, 96) * 0.3, torch.zeros(1, 1, 64, 96)
+        top, left = (16 * int(torch.randint(count, ())) for count in (3, 5))
+        figure[:, :, top : top + 32, left : left + 32] = 1
+        renders.append((picture + 0.6 * figure, figure, 0, 0))
+    finder = judge.fit_finder(Eyes(), renders[:200])
+    for picture, figure, *_ in renders[200:]:
+        cover = judge.found(Eyes(), finder, picture)
+        true = torch.nn.functional.interpolate(figure, cover.shape[1:], mode="area")[:, 0]
+        assert (cover - true).abs().mean() < 0.5 * (true - true.mean()).abs().mean()
 
 
 def test_the_classifying_head_separates_what_can_be_separated() -> None:
@@ -144,10 +169,12 @@ def test_heads_are_fitted_once_and_read_back_equal(
     kept = tmp_path / "judge.safetensors"
     first, second = (judge.load_judge(kept, sprites, 48, 32) for _ in range(2))
     assert len(judged_by_eyes) == 1
-    for name in judge.Heads.__slots__:
+    for name in judge.LINEAR:
         for part in judge.Head.__slots__:
             one, other = (getattr(getattr(made.heads, name), part) for made in (first, second))
             assert torch.equal(one, other)
+    for one, other in zip(*(made.heads.finder.state_dict().values() for made in (first, second)), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_heads_for_another_size_are_fitted_again(

@@ -8,6 +8,7 @@ import torch
 
 from sora_cli.engine.backbones import DioramaBackbone
 from sora_cli.engine.devices import choose_precision
+from sora_cli.engine.filming import split_camera
 from sora_cli.engine.networks import load_backbone, load_text_encoder
 from sora_cli.engine.vocabulary import LITTLE_WORDS
 from sora_weights.registry import find_model
@@ -75,3 +76,10 @@ def test_names_are_unit_vectors_or_nothing():
     assert ((length - 1).abs().lt(1e-3) | (length == 0)).all()
     assert (length[:, 0] > 0).all()
     assert torch.isfinite(network.network.memory.names).all()
+
+
+def test_of_the_words_of_captions_those_of_the_camera_can_be_left_out_and_no_others():
+    for tag in vocabulary.CAMERAS.values():
+        assert all(split_camera(f"a cat, {phrase}") == (phrase, "a cat") for phrase in tag.phrases if phrase)
+    for tag in (*vocabulary.SCENES.values(), *vocabulary.MOTIONS.values()):
+        assert all(split_camera(f"a cat {phrase}") == ("", f"a cat {phrase}") for phrase in tag.phrases)

@@ -210,21 +210,24 @@ def test_an_exported_model_begins_a_run_as_it_was(tmp_path):
             assert torch.allclose(again[name][key].float(), tensor.float(), atol=2e-3), key
 
 
+def _any_words(count: int, width: int) -> training.Captions:
+    return training.Captions(
+        torch.randn(count, 3, width), torch.ones(count, 3, dtype=torch.bool), torch.zeros(count, 3)
+    )
+
+
 def test_every_kind_of_batch_teaches_all_lessons(studio, sprites):
     spec = DiTSpec(channels=8, width=64, depth=2, heads=4, conv_width=8, artwork=64, figures=len(vocabulary.SUBJECTS))
     net = DiT(spec)
     memory.draw_pictures(net, sprites, studio.vae)
     pointing, covering = memory.Pointing(net), memory.Covering(net)
     stream, dice = examples.Examples(lambda _: examples.Mixture(0.2, 0.1, 0.3), seed=2, tokens=80), torch.Generator()
+    captions = _any_words(len(examples.combinations()) * examples.WORDINGS, spec.text_width)
+    scenery = _any_words(len(vocabulary.SCENES) * training.SCENE_WORDINGS, spec.text_width)
     taught = set()
     for plans in islice(stream, 16):
         batch = studio(plans)
-        text = torch.randn(len(batch.words), 3, spec.text_width)
-        seen = torch.ones(text.shape[:2], dtype=torch.bool)
-        count = len(vocabulary.SCENES) * training.SCENE_WORDINGS
-        words, there = torch.randn(count, 3, spec.text_width), seen[:1].expand(count, -1)
-        scenery = training.Captions(words, there, torch.zeros(count, 3))
-        loss = training.denoising_loss(net, batch, text, seen, scenery, dice)
+        loss = training.denoising_loss(net, batch, captions, scenery, dice)
         loss = loss + pointing.loss(batch) + covering.loss(batch)
         assert torch.isfinite(loss)
         taught.add(batch.kind)
@@ -248,22 +251,45 @@ def test_what_drafts_show_is_bent_a_little_and_the_same_in_all_frames():
 
 
 def test_the_camera_is_unknown_more_often_beside_what_is_known():
-    there = examples.places([world.View(64, 48)] * 4000, [24] * 4000, 0, 2, torch.ones(4000, 3, 2))
     whole = torch.arange(4000) % 2 == 0
-    told = training._filmed(there, whole, torch.Generator().manual_seed(0)).camera
-    known = told[:, 3].amax(1)
-    assert set(known.tolist()) == {0.0, 1.0}
-    assert (told[known == 0] == 0).all()
-    assert (told[known == 1] == 1).all()
+    known = training._filmed(whole, torch.Generator().manual_seed(0)).float()
     assert 1 - known[whole].mean() == pytest.approx(training.UNFILMED, abs=0.03)
     assert 1 - known[~whole].mean() == pytest.approx(training.UNFILMED_BESIDE, abs=0.03)
 
 
-def test_captions_of_another_world_are_refused(tmp_path: Path):
+def test_captions_are_silent_of_a_camera_that_may_be_any(studio):
+    stream = examples.Examples(lambda _: examples.Mixture(0.5, 0.1, 0.4), seed=5, tokens=400)
+    rows, moves = examples.combinations(), 0
+    for plans in islice(stream, 8):
+        for plan in plans:
+            moving = plan.shots.cast.numbers[:, 16 + world.TRAITS.index("static")] == 0
+            for said, silent, moves_here in zip(plan.words, plan.silent, moving, strict=True):
+                said, silent = rows[said // examples.WORDINGS], rows[silent // examples.WORDINGS]
+                assert silent == (*said[:3], "static")
+                assert moves_here or said == silent
+                moves += int(moves_here)
+    assert moves > 0
+
+
+def test_captions_of_another_world_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(training, "captions", lambda: ["a cat", "a dog"])
     table = {"features": torch.zeros(3, 2, 4), "seen": torch.ones(3, 2, dtype=torch.bool), "tokens": torch.zeros(3, 2)}
     save_file(table, tmp_path / "captions.safetensors")
-    with pytest.raises(ValueError, match="3 captions, and the world has"):
-        training.caption_table(tmp_path / "captions.safetensors", tmp_path, "cpu")
+    with pytest.raises(ValueError, match="3 captions, and the world has 2"):
+        training.caption_table(tmp_path / "captions.safetensors", find_model("diorama").folder, "cpu")
+
+
+def test_captions_are_kept_and_made_again_where_words_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    kept, builtin, tables = tmp_path / "captions.safetensors", find_model("diorama").folder, []
+    for said in (["a cat", "a dog at night"], ["a cat", "a puppy at night"], ["a cat", "a puppy at night"]):
+        monkeypatch.setattr(training, "captions", lambda said=said: said)
+        before = kept.stat().st_mtime_ns if kept.exists() else None
+        tables.append(training.caption_table(kept, builtin, "cpu"))
+    assert kept.stat().st_mtime_ns == before
+    first, second, third = tables
+    assert torch.equal(first.features[0], second.features[0])
+    assert not torch.equal(first.features[1], second.features[1])
+    assert all(torch.equal(one, other) for one, other in zip(second, third, strict=True))
 
 
 def test_known_frames_are_never_all_of_a_clip(studio):

@@ -1,7 +1,6 @@
 """The loss of diorama's denoiser, and the features of the captions that it reads."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from vocabulary import SCENES, SUBJECTS, words
 
 from sora_cli.engine.networks import load_bert
 from sora_cli.engine.vocabulary import read_tokenizer
-from sora_cli.model.dit import Around, DiT, Place
+from sora_cli.model.dit import Around, DiT
 from sora_cli.model.tracing import Pose
 from sora_weights.families.diorama import FAMILY
 from sora_weights.spec import DiTSpec, TextSpec
@@ -31,6 +30,7 @@ UNSAID = 0.4  # share of these without words: who takes something away rarely sa
 BLOTCH = 3  # latents along a blotch
 WORST = 0.8  # how strong blotches are at most, as a share of a channel's deviation
 MILD = 0.5  # how much of that there is beside figures
+UNNAMED = 0.1  # share of samples drawn as a whole, told where the figure stands, whose words say the scene alone
 UNFILMED, UNFILMED_BESIDE = 0.1, 0.5  # shares of samples drawn as a whole and in part whose camera is unknown
 FOCUS = 2.0  # how much more a latent weighs in the loss where it is all figure, or close to that
 BESIDE = 2  # latents that are close
@@ -44,25 +44,38 @@ class Captions(NamedTuple):
     seen: Tensor
     tokens: Tensor
 
+    def of(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Features in float32 and which tokens are real of some captions, where their `rows` are."""
+        rows, device = rows.to(self.seen.device), rows.device
+        return self.features[rows].to(device).float(), self.seen[rows].to(device)
+
 
 def caption_table(kept: Path, builtin: Path, device: str) -> Captions:
-    """The captions' features; made once, then kept.
+    """The captions' features; made once, then kept, and made again for captions whose words have changed since.
 
     `builtin` holds text.safetensors and tokenizer.json (`train.py text`). Raises ValueError for what was kept of a
     world with more captions or fewer.
     """
-    if not kept.exists():
-        weights = load_file(builtin / "text.safetensors")
-        spec = TextSpec(len(weights["embeddings.word_embeddings.weight"]))
+    spec, said = TextSpec(len(load_file(builtin / "text.safetensors")["embeddings.word_embeddings.weight"])), captions()
+    tokens = torch.tensor([each.ids for each in _tokenizer(builtin, spec).encode_batch(said)])
+    if kept.exists():
+        table = Captions(**load_file(kept))
+        if len(table.seen) != len(said):
+            raise ValueError(f"{kept}: {len(table.seen)} captions, and the world has {len(said)}: remove the file")
+    else:
+        features = torch.zeros(len(said), spec.tokens, spec.width, dtype=torch.float16)
+        table = Captions(features, torch.zeros(len(said), spec.tokens, dtype=torch.bool), torch.zeros_like(tokens))
+    stale = (table.tokens != tokens).any(1).nonzero()[:, 0]
+    if len(stale):
         encoder = load_bert(builtin / "text.safetensors", builtin / "tokenizer.json", spec, device)
-        parts = [tuple(each.cpu() for each in encoder(batch)) for batch in _batches(captions(), 512)]
-        tokens = torch.tensor([each.ids for each in _tokenizer(builtin, spec).encode_batch(captions())])
-        features, seen = (torch.cat(each) for each in zip(*parts, strict=True))
-        save_file({"features": features.half(), "seen": seen, "tokens": tokens}, kept)
-    table = Captions(**load_file(kept, device))
-    if len(table.seen) != len(captions()):
-        raise ValueError(f"{kept}: {len(table.seen)} captions, and the world has {len(captions())}: remove the file")
-    return table
+        for rows in stale.split(512):
+            features, seen = encoder([said[row] for row in rows.tolist()])
+            table.features[rows], table.seen[rows] = features.half().cpu(), seen.cpu()
+        table = table._replace(tokens=tokens)
+        part = kept.with_suffix(".part")
+        save_file(table._asdict(), part)
+        part.replace(kept)
+    return Captions(*(each.to(device) for each in table))
 
 
 def scene_table(builtin: Path, device: str) -> Captions:
@@ -104,11 +117,6 @@ def _tokenizer(builtin: Path, spec: TextSpec) -> Any:
     tokenizer.enable_truncation(spec.tokens)
     tokenizer.enable_padding(length=spec.tokens)
     return tokenizer
-
-
-def _batches(items: list[str], size: int) -> Iterator[list[str]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def draw_timesteps(batch: Batch, rng: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -189,13 +197,12 @@ def _told(batch: Batch, rng: torch.Generator) -> Pose | None:
     )
 
 
-def _filmed(place: Place, whole: Tensor, rng: torch.Generator) -> Place:
-    """A place under a camera of which nothing is known in some samples, fewer of those of which the `whole` is to be
-    drawn, (b,): who gives a part can't say how it was filmed.
+def _filmed(whole: Tensor, rng: torch.Generator) -> Tensor:
+    """Of which samples the camera is known, (b,): of most of those of which the `whole` is to be drawn, (b,), and of
+    fewer others, as who gives a part can't say how it was filmed.
     """
     share = torch.where(whole, UNFILMED, UNFILMED_BESIDE)
-    there = torch.rand(share.shape, generator=rng, device=share.device) >= share
-    return replace(place, camera=place.camera * there[:, None, None])
+    return torch.rand(share.shape, generator=rng, device=share.device) >= share
 
 
 def _left_out(batch: Batch, rng: torch.Generator) -> Tensor:
@@ -246,15 +253,14 @@ def _interest(batch: Batch, spread: Tensor) -> Tensor:
     return FOCUS * near + LIGHTS * apart.clamp(max=2) * (1 - figure)
 
 
-def denoising_loss(
-    net: DiT, batch: Batch, features: Tensor, seen: Tensor, scenery: Captions, rng: torch.Generator
-) -> Tensor:
+def denoising_loss(net: DiT, batch: Batch, table: Captions, scenery: Captions, rng: torch.Generator) -> Tensor:
     """Velocity loss of the predicted clean latents: the mean of ((clean - predicted) / t)^2 over frames to learn.
 
     Latents of `_interest` weigh more: the optimum stays the same, but the little that is hard is learned sooner. Crops
     begin, to a share of their own, from what enlarging a smaller picture gives, as they do in use, with blotches as
     drafts have them, most of all on the figure. Of some batches only a part is to be drawn, often where nothing but
-    `scenery` (`scene_table`) is to be seen.
+    `scenery` (`scene_table`) is to be seen. Words say how a sample is filmed where the numbers don't, and of some of
+    those that are told where the figure stands, only in which scene, as of several figures in one picture.
     """
     timesteps, learned = draw_timesteps(batch, rng)
     device, signal = batch.latents.device, batch.latents
@@ -267,20 +273,25 @@ def denoising_loss(
         signal = torch.lerp(signal, start, share * rearrange(learned, "b t -> b 1 t 1 1"))
     noisy = (1 - level) * signal + level * mixed_noise(signal, FAMILY.flow.shared_noise, rng)
     in_part = torch.rand((), generator=rng, device=device) < IN_PART
+    moves = (batch.place.camera[:, :3] != 0).any((1, 2))
+    filmed = _filmed(learned.all(1) & ~in_part, rng) | (moves & (batch.words == batch.silent))
+    place = replace(batch.place, camera=batch.place.camera * filmed[:, None, None])
+    features, seen = table.of(torch.where(filmed, batch.silent, batch.words))
     dropped = torch.rand(len(seen), 1, generator=rng, device=device) < (UNSAID if in_part else 0.1)
     pose, around, drawn = _told(batch, rng), None, None
     if in_part:
         drawn = _left_out(batch, rng)
-        bare = _bare(batch, drawn, rng)
-        hidden = rearrange(bare, "b -> b 1 1 1 1") * F.max_pool3d(batch.figure[:, None], (1, 3, 3), 1, (0, 1, 1))
+        unnamed = _bare(batch, drawn, rng)
+        hidden = rearrange(unnamed, "b -> b 1 1 1 1") * F.max_pool3d(batch.figure[:, None], (1, 3, 3), 1, (0, 1, 1))
         around = Around(batch.latents, (1 - drawn) * (hidden == 0))
         pose = true_pose(batch) if pose is None else pose
-        pose = replace(pose, there=pose.there * ~bare[:, None])
-        rows = batch.scene * SCENE_WORDINGS + torch.randint(0, SCENE_WORDINGS, bare.shape, generator=rng, device=device)
-        features = torch.where(bare[:, None, None], scenery.features[rows].to(features), features)
-        seen = torch.where(bare[:, None], scenery.seen[rows], seen)
+        pose = replace(pose, there=pose.there * ~unnamed[:, None])
+    else:
+        unnamed = torch.rand(len(seen), generator=rng, device=device) < UNNAMED * (pose is not None)
     told = None if pose is None else net.trace(pose, features, seen, batch.place)
-    place = _filmed(batch.place, learned.all(1) & ~in_part, rng)
+    rows = batch.scene * SCENE_WORDINGS + torch.randint(0, SCENE_WORDINGS, unnamed.shape, generator=rng, device=device)
+    features = torch.where(unnamed[:, None, None], scenery.features[rows].to(features), features)
+    seen = torch.where(unnamed[:, None], scenery.seen[rows], seen)
     predicted = net(noisy, timesteps, features, seen & ~dropped, place, batch.mask, told, around=around)
     error = ((batch.latents - predicted) / level.clamp(min=0.02)) ** 2
     weight = rearrange(learned, "b t -> b 1 t 1 1") * (1 + _interest(batch, net.spread))

@@ -13,7 +13,7 @@ import torch
 import typer
 from einops import rearrange
 from evaluate import choose_prompts, contact_sheet, generated_clip, spread, true_clip
-from judge import Judge, load_judge, look
+from judge import Judge, load_judge
 from PIL import Image
 from torch import Tensor
 from vocabulary import SUBJECTS
@@ -27,8 +27,7 @@ FRAMES = 4  # of each video on the sheet
 
 def subject_in(judge: Judge, picture: Tensor) -> str:
     """What the judge sees in a picture (3, H, W) in [0, 1]."""
-    logits = judge.heads.subject(look(judge.network, picture[None]).shapes)
-    return list(SUBJECTS)[int(logits.argmax())]
+    return list(SUBJECTS)[int(judge.subject(picture[None]).argmax())]
 
 
 def evaluate_pictures(

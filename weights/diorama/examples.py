@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
-from vocabulary import CAMERAS_OF_MOTION, MOTIONS, SCENES, SUBJECTS, TO_THE_RIGHT, caption
+from vocabulary import CAMERAS, CAMERAS_OF_MOTION, MOTIONS, SCENES, SUBJECTS, TO_THE_RIGHT, caption
 from world import (
     ANIMATED,
     LATER,
+    Scenario,
     Shots,
     Sprites,
     View,
@@ -31,11 +32,13 @@ from world import (
 from sora_cli.model.dit import STILL_RATE, Place, seconds_of
 from sora_cli.model.vae.patch import SPACE, TIME, PatchVAE
 
+STATIC = "static"  # the camera of which captions say nothing
 WORDINGS = 4  # captions of each combination
 CAPTIONS_OF_SCENE = WORDINGS * sum(len(CAMERAS_OF_MOTION[motion]) for motion in MOTIONS)  # for each subject
 PATCH = 16  # pixels along a patch
 OPENING = 0.3  # seconds into its motion at most when a video begins, so that it has somewhere to go
 LATEST = 1.6  # the same for what begins in mid-stream, and for parts of pictures
+MOVED, MOVED_ON = 0.35, 2.5  # share of samples that get a moving camera, and seconds since it began at most
 CLOSEST = 0.6  # close-ups are never noisier: they would teach that every window has a figure
 SKYWARD = 0.6  # share of parts around figures that are around the light in their scene's sky instead, if it has one
 BENT, BENT_OVER = 2.0, 8  # pixels of a draft by which shapes are off at most, about, and from one bend to the next
@@ -73,8 +76,8 @@ class Batch:
     """Examples of one size, or padded to one: latents (b, c, t, h, w); `figure`, the share of each that is figure,
     (b, t, h, w); `artwork`, the point of the figure that each shows, (b, 2, t, h, w); which figures are `mirrored`,
     (b,), and at which `moment` of their animation they are, in seconds, (b, t); mask (b, t, h, w) or None; place; rows
-    of the caption table (b,); the highest timestep to train at; and what the latents would be had the picture been
-    enlarged from a smaller one, for crops.
+    of the caption table (b,), and of the same without a word of the camera; the highest timestep to train at; and what
+    the latents would be had the picture been enlarged from a smaller one, for crops.
     """
 
     latents: Tensor
@@ -85,6 +88,7 @@ class Batch:
     mask: Tensor | None
     place: Place
     words: Tensor
+    silent: Tensor
     noisiest: float = 1.0
     enlarged: Tensor | None = None
 
@@ -164,9 +168,9 @@ def padded(parts: Sequence[Batch]) -> Batch:
         name: torch.cat([_extended(getattr(part.place, name), lengths.get(name)) for part in parts])
         for name in Place.__slots__
     }
-    mirrored, words = (torch.cat([getattr(part, name) for part in parts]) for name in ("mirrored", "words"))
+    mirrored, *words = (torch.cat([getattr(part, name) for part in parts]) for name in ("mirrored", "words", "silent"))
     figure, artwork = joined("figure"), joined("artwork")
-    return Batch(joined("latents"), figure, artwork, mirrored, moment, mask, Place(**where), words, parts[0].noisiest)
+    return Batch(joined("latents"), figure, artwork, mirrored, moment, mask, Place(**where), *words, parts[0].noisiest)
 
 
 def _extended(row: Tensor, length: int | None) -> Tensor:
@@ -186,6 +190,7 @@ class Plan:
     mirrored: Tensor
     place: Place
     words: Tensor
+    silent: Tensor
     noisiest: float
     factor: float | None
     seed: int
@@ -225,6 +230,7 @@ class Studio:
             None,
             plan.place.to(video.device),
             plan.words.to(video.device),
+            plan.silent.to(video.device),
             plan.noisiest,
             enlarged,
         )
@@ -255,12 +261,13 @@ class Examples(IterableDataset[list[Plan]]):
     ) -> Plan:
         """Random scenarios in these views, or in windows of a size (width, height) `around` their figures, a share of
         them around the `lights` in their skies instead. Half of the clips begin in mid-stream; the others, and
-        pictures, at most `latest` seconds into the motion.
+        pictures, at most `latest` seconds into the motion, but later under cameras that move.
         """
-        scenarios = [draw_scenario(rng) for _ in views]
+        scenarios = [_with_camera(draw_scenario(rng), rng) for _ in views]
         scenarios = [scenarios[i] for i in in_order(scenarios)]
         first = int(frames > 1 and rng.random() < 0.5)
-        starts = [rng.uniform(0.0, LATEST if first else latest) for _ in views]
+        usual = LATEST if first else latest
+        starts = [rng.uniform(0.0, usual if s.camera == STATIC else MOVED_ON) for s in scenarios]
         fps = [rng.choice(rates) for _ in views]
         windows = [rng.choice(around) for _ in views]
         if any(windows):
@@ -272,14 +279,20 @@ class Examples(IterableDataset[list[Plan]]):
             ]
         count = torch.arange(TIME * (frames + first) - 3)
         times = count / torch.tensor(fps)[:, None] + torch.tensor(starts)[:, None]
-        rows = [self.index[s.subject, s.scene, s.motion, s.camera] for s in scenarios]
+        silent = [self.index[s.subject, s.scene, s.motion, STATIC] for s in scenarios]
+        said = [
+            self.index.get((s.subject, s.scene, s.motion, s.camera), row)
+            for s, row in zip(scenarios, silent, strict=True)
+        ]
+        wordings = torch.tensor([rng.randrange(WORDINGS) for _ in views])
         shots = shots_of(scenarios, views, times)
         return Plan(
             shots,
             first,
             torch.tensor([s.motion in TO_THE_RIGHT for s in scenarios]),
             places(views, fps, first, frames, seen_by(shots.cast, latent_times(times))[:, :, first:]),
-            torch.tensor([row * WORDINGS + rng.randrange(WORDINGS) for row in rows]),
+            torch.tensor(said) * WORDINGS + wordings,
+            torch.tensor(silent) * WORDINGS + wordings,
             noisiest,
             rng.choice(factors),
             rng.getrandbits(32),
@@ -346,6 +359,14 @@ class Examples(IterableDataset[list[Plan]]):
         rng = random.Random(f"{self.seed}/{worker.id if worker else 0}")
         while True:
             yield self._next(rng)
+
+
+def _with_camera(scenario: Scenario, rng: random.Random) -> Scenario:
+    """A scenario as it is, or under any camera that moves, said or not: one that is told how a scene is seen must have
+    seen it from everywhere.
+    """
+    moving = [camera for camera in CAMERAS if camera != STATIC]
+    return replace(scenario, camera=rng.choice(moving)) if rng.random() < MOVED else scenario
 
 
 def _around(middle: tuple[float, float], view: View, size: tuple[int, int], rng: random.Random) -> View:

@@ -162,8 +162,8 @@ class Drawings:
     def draw(self, vae: PatchVAE, most: float, beside: int | None = None) -> tuple[Tensor, Batch, Tensor]:
         """A video, what is known of it, and latents of it as `drawn_latents` has them."""
         video, batch = next(self.feed)
-        features, seen = (table[batch.words] for table in self.captions[:2])
-        latents = drawn_latents(vae, self.net, video, batch, features.float(), seen, self.dice, most, beside)
+        features, seen = self.captions.of(batch.silent)
+        latents = drawn_latents(vae, self.net, video, batch, features, seen, self.dice, most, beside)
         return video, batch, latents
 
 
@@ -253,8 +253,7 @@ def train_courses(run: Path, sprites: Sprites, captions: Captions, timetable: Ti
 
     while clock.running:
         lesson = next(lessons)
-        features, seen = (table[lesson.words] for table in captions[:2])
-        loss = course_loss(net, lesson, features.float(), seen, dice)
+        loss = course_loss(net, lesson, *captions.of(lesson.words), dice)
         make_step(optimiser, net, loss, timetable.rate_at(clock.gone, facts["steps"]))
         average.update_parameters(net)
         facts["steps"] += 1
@@ -343,9 +342,8 @@ class DenoiserRun:
     def _learn(self, batch: Batch, dice: torch.Generator, rate: float) -> dict[str, Tensor]:
         """One step on a batch; its loss by its kind, and how well it was known where to look and what is figure."""
         batch = batch.to(self.device)
-        features, seen = (table[batch.words.to(table.device)].to(self.device) for table in self.captions[:2])
         with mixed_precision(self.device):
-            loss = denoising_loss(self.net, batch, features.float(), seen, self.scenery, dice)
+            loss = denoising_loss(self.net, batch, self.captions, self.scenery, dice)
             pointing, covering = self.pointing.loss(batch), self.covering.loss(batch)
         make_step(self.optimiser, self.net, loss + POINTING * pointing + COVERING * covering, rate)
         self._follow(min(LONGEST_AVERAGE, (self.facts["steps"] + 1) / (self.facts["steps"] + 100)))
