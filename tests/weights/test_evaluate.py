@@ -69,7 +69,10 @@ def request_of(prompt: Prompt, size: str = "32x32", frames: int = 9) -> Request:
 
 
 def test_every_prompt_is_held_out_of_training() -> None:
-    assert all(vocabulary.held_out(p.subject, p.scene, p.motion) for p in choose_prompts(100))
+    prompts = choose_prompts(100)
+    assert all(vocabulary.held_out(p.subject, p.scene, p.motion) for p in prompts)
+    assert {p.scene for p in prompts} == set(vocabulary.SCENES)
+    assert {p.motion for p in prompts} == set(vocabulary.MOTIONS)
 
 
 def test_seeds_are_counted_from_zero_and_every_subject_appears() -> None:

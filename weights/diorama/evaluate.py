@@ -91,11 +91,15 @@ class Fidelity:
 
 
 def choose_prompts(count: int) -> list[Prompt]:
-    """`count` prompts, the subjects in turn, each going round its held-out combinations; seeds 0, 1, 2 ..."""
+    """`count` prompts, the subjects in turn, each going round its held-out combinations, which are shuffled so that all
+    scenes and motions come up; seeds 0, 1, 2 ...
+    """
     held: dict[str, list[tuple[str, str]]] = {
         subject: [(scene, motion) for scene in SCENES for motion in MOTIONS if held_out(subject, scene, motion)]
         for subject in SUBJECTS
     }
+    for subject, places in held.items():
+        random.Random(subject).shuffle(places)
     subjects = [subject for subject, places in held.items() if places]
     prompts = []
     for seed in range(count):
