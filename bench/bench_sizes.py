@@ -51,18 +51,7 @@ def main() -> None:
     with TemporaryDirectory(prefix="bench-sizes-") as name:
         for index, (size, how, much) in enumerate(JOBS):
             output = Path(name) / f"{index}.mkv"
-            command = [
-                "generate",
-                options.prompt,
-                "--size",
-                size,
-                how,
-                str(much),
-                "--seed",
-                str(SEED),
-                "--fps",
-                str(RATE),
-            ]
+            command = ["generate", options.prompt, *f"--size {size} {how} {much} --seed {SEED} --fps {RATE}".split()]
             seconds, told = run([*command, "-o", str(output)])
             asked = much if how == "--frames" else much * RATE
             count, shown = look(output, asked)

@@ -65,15 +65,14 @@ def plan_camera(sampler: Sampler, level: Level, frames: int, seed: int) -> Tenso
     """How a camera sees a scene in every latent frame of a video of which nothing is known yet: (1, 5, frames), as
     `Place` has it and the logarithm of how far it sees of what is near. At rest, unless words move it.
     """
+    at_rest = _seen(torch.zeros(1, 3, frames), 1.0)
     if sampler.words.filming is None:
-        return _seen(torch.zeros(1, 3, frames), 1.0)
+        return at_rest
     filming = replace(
         sampler, words=Conditioning(sampler.words.filming, sampler.words.negative), camera=None, towards=None
     )
     camera = Course.camera(_alone(filming, level, max(frames, PROBED), seed))[..., :frames]
-    if camera.abs().max() < UNMOVED:
-        camera = torch.zeros_like(camera)
-    return _seen(camera, _nearness(filming, level))
+    return at_rest if camera.abs().max() < UNMOVED else _seen(camera, _nearness(filming, level))
 
 
 def _seen(camera: Tensor, nearness: float) -> Tensor:

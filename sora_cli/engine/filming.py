@@ -71,18 +71,15 @@ def _end_of_camera(words: Sequence[str], start: int) -> int | None:
 def _where(words: Sequence[str], at: int) -> int:
     """Where what says how and which way the camera moves ends."""
     while at < len(words):
-        word, behind = words[at], words[at + 1] if at + 1 < len(words) else ","
+        word, behind, third = words[at], *([*words[at + 1 : at + 3], ",", ","][:2])
         way = word in WAYS and (behind in ENDS | GOING_ON | MANNERS or _side(behind))
-        to_the = word in ("to", "towards", "in") and (
-            behind == "place" or (behind == "the" and _side(words[at + 2 : at + 3]))
-        )
-        on = word in ("and", ",", "then") and (_move(words, at + 1) or _is(words, at + 1, {"then"}))
-        if to_the:
+        on = word in ("and", ",", "then") and (_move(words, at + 1) or behind == "then")
+        if word in ("to", "towards", "in") and (behind == "place" or (behind == "the" and _side(third))):
             at += 1 if behind == "place" else 2
-        elif not (way or on or word in MANNERS or _side(word) or _move(words, at)):
-            break
-        else:
+        elif way or on or word in MANNERS or _side(word) or _move(words, at):
             at += 1
+        else:
+            break
     return at
 
 
@@ -97,8 +94,7 @@ def _is(words: Sequence[str], at: int, among: frozenset[str] | set[str]) -> bool
     return at < len(words) and words[at] in among
 
 
-def _side(word: str | Sequence[str]) -> bool:
-    word = word if isinstance(word, str) else "".join(word)
+def _side(word: str) -> bool:
     return word.removesuffix("s") in SIDES
 
 
